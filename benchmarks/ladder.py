@@ -4,8 +4,9 @@ One program has a search for each speed, from a tenth beyond its eight-bit paren
 measures, makes the pieces, builds the children, and times each in turn with the parent. The table shows what the costs predicted,
 what was measured, and the KL divergence on held-out passages and on questions; the files of the ladder are measured once, beside
 the last child. Beside each child stands its KL as a share of that of the best file that is as fast, or within three percent.
-`--chats` are sequences at once. `make llama`, or `PZL_LLAMA_LIBRARY`, chooses another build of llama.cpp. Needs what
-`examples/smollm2/prepare.py` makes. An interrupted run goes on.
+`--chats` are sequences at once. `make llama`, or `PZL_LLAMA_LIBRARY`, chooses another build of llama.cpp. `--engine vllm` times
+children with other structure, in bfloat16, without a ladder. Needs what `examples/smollm2/prepare.py` makes. An interrupted run
+goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,9 @@ HEAD = """\
 use "std/parents.pzl" (smollm2_135m)
 parent smollm = hf("{example}/parent", shape: smollm2_135m)
 space small of smollm {{
-  attention = parent(dtype: full | iq4_nl)
-  ffn = parent(dtype: full | iq4_nl) | noop
-  head = parent(dtype: full | iq4_nl)
+{space}
 }}
-hardware laptop = measured(engine: llama_cpp, dtype: q8_0, threads: 1)
+hardware laptop = measured(engine: {engine})
 scenario chat on laptop = batch({chats}, 64 -> 128)
 data corpus  = text("{example}/data/train.txt")
 data varied  = text("{example}/data/varied.txt", part: 0%..97%)
@@ -44,6 +44,17 @@ bld pieces of small {{
 }}
 score kl of pieces = replace_one(kl_divergence, samples: 512)
 """
+SPACES = {
+    "llama_cpp": """\
+  attention = parent(dtype: full | iq4_nl)
+  ffn = parent(dtype: full | iq4_nl) | noop
+  head = parent(dtype: full | iq4_nl)""",
+    "vllm": """\
+  attention = parent | gqa(kv_heads: 1) | noop
+  ffn = parent | mlp(width: 75% | 50%) | noop""",
+}
+"""Engine -> what each layer may become."""
+ENGINES = {"llama_cpp": "llama_cpp, dtype: q8_0, threads: 1", "vllm": "vllm, dtype: bf16, threads: 1"}
 CHILD = """\
 search c{n} of small {{ {goal}, solver = cpsat(time: 20s) }}
 eval e{n} of c{n} {{ data = heldout + questions, tokens = {read}, ladder = {last} }}
@@ -132,7 +143,7 @@ def rows(build: Path, children: int) -> tuple[list[Row], list[Row]]:
     parent = quality["parent"]["figures"]["chat.throughput"]["value"]
     ladder = [
         Row.of(file, None, file["figures"]["chat.throughput"]["value"] / parent)
-        for file in last["ladder"]["models"]
+        for file in (last["ladder"] or {"models": []})["models"]
     ]
     return found, ladder
 
@@ -146,6 +157,15 @@ def show(build: Path, children: int) -> None:
     errors = [abs(each.predicted / each.measured - 1) for each in found if each.predicted is not None]
     mean, most = statistics.fmean(errors), max(errors)
     print(f"speed-ups predicted within {mean:.1%} (target: 3%), at most {most:.1%} (6%)")
+    pairs = [
+        (slower, faster)
+        for slower, faster in permutations(found, 2)
+        if faster.measured > (1 + ALIKE) * slower.measured
+    ]
+    right = sum((slower.predicted or 0) < (faster.predicted or 0) for slower, faster in pairs)
+    print(
+        f"{right} of {len(pairs)} pairs of children that differ by more than {ALIKE:.0%} are ranked rightly"
+    )
 
 
 def main() -> None:
@@ -154,6 +174,7 @@ def main() -> None:
     option = parser.add_argument
     option("--example", type=Path, default=EXAMPLE, metavar="DIR", help="where parent/ and data/ are")
     option("--folder", type=Path, default=Path("build/ladder"), metavar="DIR", help="for program and build")
+    option("--engine", choices=ENGINES, default="llama_cpp")
     option("--children", type=int, default=10, metavar="N")
     option("--chats", type=int, default=1, metavar="N")
     option("--seed", type=int, default=0, metavar="N", help="of the text that pieces are fitted to")
@@ -161,7 +182,9 @@ def main() -> None:
     option("--tokens", default="4Ki", metavar="TOKENS", help="of held-out text")
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("example", "chats", "seed", "fitting")} | {
-        "example": options.example.resolve()
+        "example": options.example.resolve(),
+        "engine": ENGINES[options.engine],
+        "space": SPACES[options.engine],
     }
     options.folder.mkdir(parents=True, exist_ok=True)
     program, build = options.folder / "ladder.pzl", options.folder / "build"
@@ -175,7 +198,8 @@ def main() -> None:
     ):  # an evaluation reads the text with all children: the last is for quality
         last = n == len(goals) - 1
         read = options.tokens if last else FEW
-        lines.append(CHILD.format(n=n, goal=goal, read=read, last=str(last).lower()))
+        beside = str(last and options.engine == "llama_cpp").lower()
+        lines.append(CHILD.format(n=n, goal=goal, read=read, last=beside))
     program.write_text(HEAD.format(**settings) + "".join(lines), "utf-8")
     pzl("run", str(program), "-o", str(build))
     show(build, options.children)

@@ -128,7 +128,7 @@ def drawn(rng: Rng, layers: int, seed: int, limit_s: float, menu: Menu, folder: 
         try:
             return Loaded(text, folder)
         except DiagnosticError as error:
-            if {type(each) for each in error.diagnostics} != {TooMuch}:
+            if {each.kind for each in error.diagnostics} != {TooMuch}:
                 raise
 
 

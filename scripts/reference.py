@@ -1,6 +1,7 @@
 """The pages of docs/ that are made from the code. `python scripts/reference.py` writes them; a test holds them equal.
 
 docs/cli.md     every command, from typer's own description of it
+docs/errors.md  every code, from the golden files of errors/
 docs/std.md     what std/ ships, and what each runtime can run
 docs/schema/ir.schema.json  the JSON schema of ir.json
 docs/python.md  the Python API, from its docstrings (reference_python.py)
@@ -13,6 +14,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ import typer
 from pydantic import TypeAdapter
 
 from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
-from puzzledsl.base.resources import resource
+from puzzledsl.base.resources import Explanation, resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
+from puzzledsl.cli.commands.explain import all_codes, group_of
 from puzzledsl.cli.commands.new import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.base import FORMAT_VERSION
@@ -33,6 +36,7 @@ from scripts.reference_language import language
 from scripts.reference_python import python
 
 ROOT = Path(__file__).parents[1]
+PARAGRAPH = "\n\n"
 MADE = "This page is made from the code: `python scripts/reference.py`."
 
 
@@ -219,8 +223,22 @@ def _support(support: Support | None) -> str:
             return f"no: {reason}"
 
 
+def errors() -> Iterator[str]:
+    """Every code under its heading: what it says, and what it means."""
+    yield "# Diagnostics\n"
+    yield (
+        "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a failure. "
+        f"`pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right. {MADE}\n"
+    )
+    for heading, group in groupby(map(Explanation.of, all_codes().values()), key=group_of):
+        yield f"## {heading}\n"
+        for each in group:
+            yield f"### {each.code}: {each.message}\n\n{each.summary} {PARAGRAPH.join(each.text)}\n"
+
+
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
+    "errors.md": errors,
     "std.md": std,
     "python.md": lambda: python(MADE),
     "language.md": language,

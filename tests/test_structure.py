@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import puzzledsl
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Mistake
 from puzzledsl.cli.commands.explain import all_codes
 
 PACKAGE = Path(puzzledsl.__file__).parent
@@ -182,21 +182,28 @@ def test_docstrings_open_with_a_verb_or_a_noun_phrase(nodes: dict[Path, Nodes]) 
                     pass
 
 
-def test_a_diagnostic_is_a_class_of_at_most_eight_lines(nodes: dict[Path, Nodes]) -> None:
-    found = set()
+def mistakes(nodes: dict[Path, Nodes]) -> Iterator[tuple[str, ast.Call]]:
+    """The name of every kind of mistake, with its record."""
     for path in FILES:
         for node in nodes[path]:
-            if isinstance(node, ast.ClassDef) and any(keyword.arg == "code" for keyword in node.keywords):
-                assert (node.end_lineno or 0) - node.lineno < 8, (path, node.name)
-                found.add(node.name)
-    assert found == {kind.__name__ for kind in all_codes().values()}
+            match node:
+                case ast.Assign(
+                    targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="Mistake")) as made
+                ):
+                    yield name, made
+
+
+def test_a_mistake_is_at_most_eight_lines(nodes: dict[Path, Nodes]) -> None:
+    found = {ast.literal_eval(made.args[0]): made for _, made in mistakes(nodes)}
+    assert all((made.end_lineno or 0) - made.lineno < 8 for made in found.values())
+    assert found.keys() == all_codes().keys()
 
 
 def test_every_report_fills_the_words_of_its_message(nodes: dict[Path, Nodes]) -> None:
     """Every field of a template is given by each place that reports it: else the message would be a KeyError."""
-    kinds: dict[str, list[type[Diagnostic]]] = {}
-    for kind in all_codes().values():
-        kinds.setdefault(kind.__name__, []).append(kind)
+    kinds: dict[str, list[Mistake]] = {}
+    for name, made in mistakes(nodes):
+        kinds.setdefault(name, []).append(all_codes()[ast.literal_eval(made.args[0])])
     reports = 0
     for path in FILES:
         for node in nodes[path]:

@@ -11,29 +11,16 @@ from puzzledsl.alternatives.alternative import Alternative, Attention
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Argument, Arguments
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic, Mistake, Span
 from puzzledsl.base.frozen import left_out
 from puzzledsl.base.phrases import listed
 
 MAX_WINDOW = 2**40
 
 
-class KvHeadsDontDivide(Diagnostic, code="E0207"):
-    """A number of key/value heads that does not divide the parent's heads."""
-
-    template = "kv_heads={got} does not divide the parent's {heads} {what} heads"
-
-
-class HeadsDontDivide(Diagnostic, code="E0224"):
-    """A number of query heads that is no multiple of the key/value heads."""
-
-    template = "heads={heads} is no multiple of kv_heads={kv_heads}"
-
-
-class SinksDontFit(Diagnostic, code="E0223"):
-    """`sinks` that do not fit into a window."""
-
-    template = "no room for {sinks} first tokens: this attention {reason}"
+KvHeadsDontDivide = Mistake("E0207", "kv_heads={got} does not divide the parent's {heads} {what} heads")
+HeadsDontDivide = Mistake("E0224", "heads={heads} is no multiple of kv_heads={kv_heads}")
+SinksDontFit = Mistake("E0223", "no room for {sinks} first tokens: this attention {reason}")
 
 
 class GqaAttention(Attention):

@@ -10,17 +10,14 @@ from puzzledsl.alternatives.mlp import MAX_ROUND
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Argument, Arguments
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Mistake
 
 MAX_EXPERTS = 4096
 ALIGNED = 8
 """Widths are multiples of this: grouped products of experts want rows of 16 bytes, in bfloat16 too."""
 
 
-class ImpossibleExperts(Diagnostic, code="E0411", template="top_k={top_k} of experts={experts}"):
-    """More active experts than experts."""
-
-    help_template = "top_k goes from 1 to experts"
+ImpossibleExperts = Mistake("E0411", "top_k={top_k} of experts={experts}", "top_k goes from 1 to experts")
 
 
 class MoeFfn(Ffn):

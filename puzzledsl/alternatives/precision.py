@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.alternatives.weights import Weight
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Mistake
 from puzzledsl.base.frozen import record
 
 PrecisionName = Literal["q8_0", "q5_0", "q4_1", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
@@ -32,11 +32,11 @@ IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 1
 """The values of `iq4_nl` (ggml-common.h: kvalues_iq4nl)."""
 
 
-class PrecisionDoesNotFit(Diagnostic, code="E0225"):
-    """A storage type that a layer's matrices, or its keys and values, do not fit."""
-
-    template = "`{name}` cannot be stored as `{dtype}` ({layers}): {why}"
-    help_template = "`int8` and `fp8` have a scale for each row, of any length"
+PrecisionDoesNotFit = Mistake(
+    "E0225",
+    "`{name}` cannot be stored as `{dtype}` ({layers}): {why}",
+    "`int8` and `fp8` have a scale for each row, of any length",
+)
 
 
 @record

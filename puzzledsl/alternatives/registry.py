@@ -16,7 +16,7 @@ from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
 from puzzledsl.alternatives.parent import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.precision import CACHES, KV, PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic, Mistake
 from puzzledsl.base.frozen import BY_KIND, add_fields, left_out, type_of
 from puzzledsl.base.resources import entry_points
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 GROUP = "puzzledsl.alternatives"
 
 
-class BrokenPackage(Diagnostic, code="W0204"):
-    """An installed package whose alternative does not load."""
-
-    template = "the package `{package}` adds no alternative `{name}`: {reason}"
-    help_template = "upgrade or uninstall `{package}`"
+BrokenPackage = Mistake(
+    "W0204",
+    "the package `{package}` adds no alternative `{name}`: {reason}",
+    "upgrade or uninstall `{package}`",
+)
 
 
 A = TypeVar("A", bound=Alternative)
@@ -54,7 +54,7 @@ KINDS: Mapping[Site, Mapping[str, type[Alternative]]] = {
     "head": {"parent": ParentHead},
 }
 """Site -> word -> class, in the order of documentation."""
-BROKEN: list[BrokenPackage] = []  # installed packages whose alternative does not load
+BROKEN: list[Diagnostic] = []  # installed packages whose alternative does not load
 
 
 def _install(entry: EntryPoint) -> None:

@@ -1,9 +1,9 @@
 """Diagnostics: spans, labels and fixes, and applying fixes to a text. Imports nothing from the package: every layer uses it.
 
-A user's mistake is data: each kind is one subclass of `Diagnostic`, with a code, a message in the user's words, a place and a
-help line. Stages collect them in a `Sink`, so that one run reports them all. A `Fix` on one is what `pzl check --fix` and an
-editor's code actions apply: all that do not overlap, each completely or not at all. Kinds that both the checker and a later
-stage report, which may know more, stand here too.
+A user's mistake is data: each kind is a `Mistake`, a code with a message in the user's words and often a help line; a
+`Diagnostic` is one at a place. Stages collect them in a `Sink`, so that one run reports them all. A `Fix` on one is what
+`pzl check --fix` and an editor's code actions apply: all that do not overlap, each completely or not at all. Kinds that both
+the checker and a later stage report, which may know more, stand here too.
 """
 
 from __future__ import annotations
@@ -163,34 +163,30 @@ class Fix:
 MAX_SHOWN = 300  # Longest part of the user's text that a message quotes, in characters; the rest is cut.
 
 
-class Diagnostic:
-    """One mistake. A subclass gives its code, `template` and often `help_template`; `args` fill both templates.
+@record
+class Mistake:
+    """A kind of mistake: `E0301` is an error, `W0412` a warning. `args` of a report fill both templates.
 
-    Its docstring is one line, the summary of the code. Its golden file, `errors/CODE.md`, explains it by two programs.
-
-    `primary` is underlined with `^`, every `secondary` label with `-`. `near` is the suggested spelling for the text
-    of `span`: it becomes the help and a fix. `fixes` are alternative fixes.
+    Its golden file, `errors/CODE.md`, says in a line what it is, and explains it by two programs.
     """
 
-    code: ClassVar[str]
-    severity: ClassVar[Severity]
-    template: ClassVar[str]
-    help_template: ClassVar[str] = ""
-    registry: ClassVar[dict[str, type[Diagnostic]]] = {}
+    code: str
+    template: str
+    help_template: str = ""
+    registry: ClassVar[dict[str, Mistake]] = {}
 
-    def __init_subclass__(cls, *, code: str, template: str = "", help: str = "") -> None:
-        """Register the subclass under its code: `E0301` is an error, `W0412` a warning. Short templates stand in the head."""
-        super().__init_subclass__()
-        if template:
-            cls.template = template
-        if help:
-            cls.help_template = help
-        cls.code, cls.severity = code, "warning" if code.startswith("W") else "error"
-        other = Diagnostic.registry.setdefault(code, cls)
-        if other.__qualname__ != cls.__qualname__:
-            raise TypeError(f"{code} is both {other.__qualname__} and {cls.__qualname__}")
+    def __post_init__(self) -> None:
+        """Register it. Raises TypeError for a code that another has."""
+        other = Mistake.registry.setdefault(self.code, self)
+        if other != self:
+            raise TypeError(f"{self.code} is both {other.template!r} and {self.template!r}")
 
-    def __init__(
+    @property
+    def severity(self) -> Severity:
+        """Errors end a command, warnings do not."""
+        return "warning" if self.code.startswith("W") else "error"
+
+    def __call__(
         self,
         span: Span | None,
         label: str = "",
@@ -201,21 +197,42 @@ class Diagnostic:
         secondary: Iterable[Label] = (),
         notes: Iterable[str] = (),
         **args: object,
-    ) -> None:
-        self.span = span
-        self.label = label
-        self.args = args
+    ) -> Diagnostic:
+        """Return a report of it. `near` is the suggested spelling for the text of `span`: it becomes the help and a fix."""
         long = {k: value for k, value in args.items() if isinstance(value, str) and len(value) > MAX_SHOWN}
         shown = args | {key: f"{value[:MAX_SHOWN]}…" for key, value in long.items()}
-        self.message = self.template.format(**shown)
-        self.help = self.help_template.format(**shown) if help is None else help
-        self.fixes = tuple(fixes)
+        message = self.template.format(**shown)
+        help = self.help_template.format(**shown) if help is None else help
+        mends = tuple(fixes)
         if near is not None:
-            self.help = f"did you mean `{near}`?"
-            if span is not None:
-                self.fixes += (Fix.replace(span, near, safe=near.alone),)
-        self.secondary = tuple(secondary)
-        self.notes = tuple(notes)
+            help = f"did you mean `{near}`?"
+            mends += (Fix.replace(span, near, safe=near.alone),) if span is not None else ()
+        return Diagnostic(self, span, label, message, help, mends, tuple(secondary), tuple(notes), args)
+
+
+@dataclass(slots=True, eq=False)
+class Diagnostic:
+    """One mistake: `code`, `severity`, `message` and `help`. `span` is underlined with `^`, each `secondary` label with `-`."""
+
+    kind: Mistake
+    span: Span | None
+    label: str
+    message: str
+    help: str
+    fixes: tuple[Fix, ...]
+    secondary: tuple[Label, ...]
+    notes: tuple[str, ...]
+    args: Args
+
+    @property
+    def code(self) -> str:
+        """The code of its kind."""
+        return self.kind.code
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of its kind."""
+        return self.kind.severity
 
     def __repr__(self) -> str:
         return f"{self.code}({self.message!r} at {self.span})"
@@ -270,53 +287,36 @@ class Sink:
         return iter(self.sorted())
 
 
-class EndsNotTaken(Diagnostic, code="E0418"):
-    """A stage, an engine or a table that has nothing to say of an embedding or a head in another type."""
-
-    template = "{what} cannot have the {ends} of space `{space}` in another type: {why}"
-    help_template = "{help}"
-
-
-class JudgedOnWhatIsRead(Diagnostic, code="E0419"):
-    """A judge whose text or questions are read elsewhere, so that a child is chosen by what it learns or is reported on."""
-
-    template = "judge `{judge}` reads {what} that {reader} reads, too{found}"
-    help_template = "keep them apart: `part: 0%..95%` of the files for one, `part: 95%..100%` for the other"
-
-
-class RecipeOfQuantised(Diagnostic, code="E0475"):
-    """A whole-file recipe for a child whose sub-blocks have storage types of their own."""
-
-    template = (
-        "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}"
-    )
-    help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"
-
-
-class CannotRealise(Diagnostic, code="E0711", template="`{alternative}` cannot yet be realised as a module"):
-    """An alternative of an installed package that has no module."""
-
-    help_template = (
-        "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
-    )
-
-
-class UnknownTokenizer(Diagnostic, code="E0737"):
-    """A tokenizer that a GGUF file cannot represent exactly."""
-
-    template = "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}"
-    help_template = 'export with `hf("…")`; llama.cpp would split text otherwise than the parent does'
-
-
-class NoPieceForAlternative(Diagnostic, code="E1501"):
-    """An alternative for which the score's BLD makes no piece."""
-
-    template = "score `{score}`: bld `{bld}` makes no piece for {what} in layer {layer}"
-    help_template = "write `train = attention + ffn` (or `attention * ffn`) in `{bld}`, or leave the alternative out of the space"
-
-
-class SeveralGpus(Diagnostic, code="E1803"):
-    """Several GPUs for a measurement, which supports one device."""
-
-    template = "hardware `{name}` asks for {gpus} GPUs; costs are measured on one"
-    help_template = "write `gpus: 1`, or use a profile for tensor parallel hardware"
+EndsNotTaken = Mistake(
+    "E0418", "{what} cannot have the {ends} of space `{space}` in another type: {why}", "{help}"
+)
+JudgedOnWhatIsRead = Mistake(
+    "E0419",
+    "judge `{judge}` reads {what} that {reader} reads, too{found}",
+    "keep them apart: `part: 0%..95%` of the files for one, `part: 95%..100%` for the other",
+)
+RecipeOfQuantised = Mistake(
+    "E0475",
+    "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}",
+    "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space",
+)
+CannotRealise = Mistake(
+    "E0711",
+    "`{alternative}` cannot yet be realised as a module",
+    "it can be costed and searched, but not trained, scored or exported; leave it out of the space",
+)
+UnknownTokenizer = Mistake(
+    "E0737",
+    "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}",
+    'export with `hf("…")`; llama.cpp would split text otherwise than the parent does',
+)
+NoPieceForAlternative = Mistake(
+    "E1501",
+    "score `{score}`: bld `{bld}` makes no piece for {what} in layer {layer}",
+    "write `train = attention + ffn` (or `attention * ffn`) in `{bld}`, or leave the alternative out of the space",
+)
+SeveralGpus = Mistake(
+    "E1803",
+    "hardware `{name}` asks for {gpus} GPUs; costs are measured on one",
+    "write `gpus: 1`, or use a profile for tensor parallel hardware",
+)

@@ -1,8 +1,8 @@
 """Files shipped with the package, among them the explanations of diagnostic codes; and entry points of installed packages.
 
 An installed wheel contains the files in `puzzledsl/_data`; an editable install uses the checkout's top-level folders, which are
-outside the wheel's package mapping. No other module depends on this layout. `errors/CODE.md` explains a code: a paragraph, a
-wrong program, the message about it word for word, and a right program.
+outside the wheel's package mapping. No other module depends on this layout. `errors/CODE.md` explains a code: a sentence,
+paragraphs, a wrong program, the message about it word for word, and a right program.
 
 Most programs have no entry points, so the folders are looked through before metadata is parsed.
 """
@@ -16,7 +16,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Mistake
 from puzzledsl.base.frozen import record
 
 if TYPE_CHECKING:
@@ -93,49 +93,35 @@ _GOLDEN = re.compile(
 
 @record
 class Explanation:
-    """The explanation of one code. `said` is the message about the wrong example. Codes of other packages have only a summary."""
+    """The explanation of one code. `said` is the message about the wrong example."""
 
     code: str
     severity: str
     message: str
     summary: str
-    text: str = ""
-    wrong: str = ""
-    said: str = ""
-    right: str = ""
+    text: tuple[str, ...]
+    wrong: str
+    said: str
+    right: str
 
     @classmethod
-    def of(cls, kind: type[Diagnostic]) -> Explanation:
+    def of(cls, kind: Mistake) -> Explanation:
         """Read the golden file of a diagnostic. Raises ValueError for one that has another form."""
-        summary = (kind.__doc__ or "").split("\n", 1)[0]
         message = re.sub(
             r"\{\{|\}\}", lambda m: m.group()[0], re.sub(r"(?<!\{)\{\w+[^{}]*\}", "…", kind.template)
         )
-        try:
-            golden = resource("errors", f"{kind.code}.md").read_text("utf-8")
-        except FileNotFoundError:
-            return cls(kind.code, kind.severity, message, summary)
-        found = _GOLDEN.fullmatch(golden)
+        found = _GOLDEN.fullmatch(resource("errors", f"{kind.code}.md").read_text("utf-8"))
         if found is None:
-            raise ValueError(
-                f"errors/{kind.code}.md is no paragraph, wrong program, message and right program"
-            )
-        text = "\n\n".join(" ".join(part.split()) for part in found["text"].split("\n\n"))
-        return cls(
-            kind.code, kind.severity, message, summary, text, found["wrong"], found["said"], found["right"]
-        )
+            raise ValueError(f"errors/{kind.code}.md is no text, wrong program, message and right program")
+        summary, *text = (" ".join(part.split()) for part in found["text"].split("\n\n"))
+        programs = found["wrong"], found["said"], found["right"]
+        return cls(kind.code, kind.severity, message, summary, tuple(text), *programs)
 
     def as_text(self) -> str:
         """Return the explanation for a terminal."""
         head = f"{self.severity}[{self.code}]: {self.message}\n\n{self.summary}\n"
-        if not self.wrong:
-            return head
-        body = "\n\n".join(textwrap.fill(part, 100) for part in self.text.split("\n\n"))
+        body = "\n\n".join(textwrap.fill(part, 100) for part in self.text)
         return f"{head}\n{body}\n\nWrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
-
-    def as_markdown(self) -> str:
-        """Return the explanation for the reference, a paragraph; the programs are in the golden file."""
-        return f"### {self.code}: {self.message}\n\n{self.summary} {self.text}".rstrip() + "\n"
 
 
 def _indented(text: str) -> str:

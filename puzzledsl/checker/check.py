@@ -78,9 +78,7 @@ def inspect(
         ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings)
         try:
             words.check_settings(ctx)
-            own = [file for file in loader.files.values() if not file.is_std]
-            for file in own:
-                words.settle_kinds(ctx, file)
+            own = (file for file in loader.files.values() if not file.is_std)
             for file in sorted(own, key=lambda f: f is not root):
                 _check_file(ctx, file)
             while ctx.pending:  # what these refer to in shipped files

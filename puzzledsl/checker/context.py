@@ -73,9 +73,7 @@ class Context:
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
-    used: dict[Symbol, None] = field(default_factory=dict)  # names that expressions read
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
-    warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
     written: dict[int, Quantity] = field(default_factory=dict)  # by id: numbers like the `-1` of `layers[-1]`
     compared: dict[Span, set[Quantity]] = field(default_factory=dict)  # constant sides of comparisons
     steps: int = 0
@@ -135,14 +133,13 @@ class Context:
             raise Refused
         return known
 
-    def trial(self, read: Callable[[], T]) -> tuple[T, list[Diagnostic], list[Diagnostic]]:
-        """Read something without reporting; return it with the diagnostics and warnings that it makes."""
-        sink, warnings = self.sink, self.warnings
-        self.sink, self.warnings = Sink(), []
+    def trial(self, read: Callable[[], T]) -> tuple[T, list[Diagnostic]]:
+        """Read something without reporting; return it with the diagnostics that it makes."""
+        sink, self.sink = self.sink, Sink()
         try:
-            return read(), self.sink.items, self.warnings
+            return read(), self.sink.items
         finally:
-            self.sink, self.warnings = sink, warnings
+            self.sink = sink
 
     def where(self, span: Span) -> Where:
         """Return a span as a place of the IR, with its source text."""

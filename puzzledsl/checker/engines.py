@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from puzzledsl.alternatives.alternative import Alternative, served
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
-from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, RecipeOfQuantised, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Mistake, RecipeOfQuantised, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
@@ -19,45 +19,30 @@ from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import ENGINES, RECIPES, Engine
 from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in, of_one_cache, unlike_cache
-from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree
 
 SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
-class EngineLacksAlternative(Diagnostic, code="E1807", template="{engine} cannot run {what}: {reason}"):
-    """A space is searched by costs of an engine that cannot run all of its children."""
-
-    help_template = (
-        "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything"
-    )
-
-
-class FullIsRounded(Diagnostic, code="E1810"):
-    """A space has alternatives without a type, and its costs are measured in a file that stores these in few bits."""
-
-    template = (
-        "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding"
-    )
-    help_template = "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`"
-
-
-class CacheNotCosted(Diagnostic, code="E1812"):
-    """A space says how keys and values are stored, and the costs that search it are of another type."""
-
-    template = (
-        "{what} of `{space}` stores keys and values in `{own}`, and hardware `{hardware}` in `{stored}`"
-    )
-
-
-class NoOneCache(Diagnostic, code="E0476"):
-    """An export to a runtime with one type of KV caches for all layers, of a space in which no child has one."""
-
-    template = (
-        "{runtime} stores the keys and values of all layers in one type, and no child of `{space}` does"
-    )
-    help_template = "give `{space}` a `kv_cache` that an attention of every layer has"
+EngineLacksAlternative = Mistake(
+    "E1807",
+    "{engine} cannot run {what}: {reason}",
+    "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything",
+)
+FullIsRounded = Mistake(
+    "E1810",
+    "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding",
+    "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`",
+)
+CacheNotCosted = Mistake(
+    "E1812", "{what} of `{space}` stores keys and values in `{own}`, and hardware `{hardware}` in `{stored}`"
+)
+NoOneCache = Mistake(
+    "E0476",
+    "{runtime} stores the keys and values of all layers in one type, and no child of `{space}` does",
+    "give `{space}` a `kv_cache` that an attention of every layer has",
+)
 
 
 def check_engines(ctx: Context, program: nodes.Program) -> None:
@@ -170,8 +155,6 @@ def alternatives_of(space: nodes.Space) -> Iterator[Alternative]:
     return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
 
 
-FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
-"""Runtime -> the export format that is for it."""
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
     recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
 }
@@ -222,9 +205,7 @@ class _ExportCheck:
         for reason in absent[:1] if found.absent[0] else absent:
             said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
             beside = [Label(ctx.span_of(parent.where), "the parent")]
-            fits = {n: fit(r, parent.shape, choices, parent.computation) for n, r in RUNTIMES.items()}
-            able = [self._runtime(name) for name, other in fits.items() if not any(other.absent)]
-            help = f"write {listed(able, 'or')}" if able else ""
+            help = f"write {self._runtime('transformers')}"
             ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
         if absent:
             return
@@ -278,19 +259,11 @@ class _ExportCheck:
         return f"+{size} and +{share:.2g} % decode latency{each}"
 
     def _runtime(self, name: str) -> str:
-        """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
-        format_ = FORMATS[name]
-        if format_ != "hf":
-            return f'`{format_}("…")`'
+        """Return how an export names another runtime of `hf`: by `runtime:` in its own call, or by another call."""
         return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
 
     def _absent_help(self, lack: Lack) -> str:
-        own, name = (self.parent.shape.base or self.parent.shape).at(lack.layers[0]), lack.alternative.name
-        drop = f"drop `{name}` from the space"
+        name, other = lack.alternative.name, self._runtime("transformers")
         if lack.kept:
-            drop = f"replace `{name}`, which the parent has, in those layers"
-        for runtime in RUNTIMES.values():
-            answers = (served(lack.alternative, a, own, first=False) for a in runtime.architectures)
-            if any(answer.kind != "absent" for answer in answers):
-                return f"{drop}, or write {self._runtime(runtime.name)}"
-        return drop
+            return f"replace `{name}`, which the parent has, in those layers, or write {other}"
+        return f"drop `{name}` from the space, or write {other}"

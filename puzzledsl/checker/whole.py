@@ -172,8 +172,6 @@ def _tokenizers(ctx: Context, program: nodes.Program) -> None:
 
 def warn(ctx: Context, program: nodes.Program) -> None:
     """Report every warning of a program without errors."""
-    for warning in ctx.warnings:
-        ctx.report(warning)
     warn_of_unused(ctx, program)
     warn_of_direction(ctx, program)
     warn_of_windows(ctx, program)

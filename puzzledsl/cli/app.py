@@ -159,6 +159,7 @@ GONE = {
     "verify-export --build": "`pzl verify-export` keeps nothing: `--json` prints what it found",
     "--diff": "`--diff` is gone: `pzl fmt` writes the file, and version control shows what changed",
     "--detailed-exitcode": "`--detailed-exitcode` is gone: `changes` of `pzl plan --json` is empty if nothing changes",
+    "--markdown": "`--markdown` is gone: `python scripts/reference.py` writes docs/errors.md",
     "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
 """Commands, options, and options of one command that earlier versions had -> what to write instead."""

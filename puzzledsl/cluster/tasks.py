@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError, Mistake
 from puzzledsl.base.progress import Progress, Silent
 
 Inputs = TypeVar("Inputs")
@@ -127,43 +127,31 @@ class LocalTeam:
             yield task, result[0]
 
 
-class RayNotInstalled(Diagnostic, code="E1421"):
-    """`--on` needs the package Ray, which is not installed."""
-
-    template = "`--on {on}` needs the Python package `ray`, which is not installed"
-    help_template = (
-        "`pip install 'puzzledsl[ray]'` here and on every machine of the cluster, or leave out `--on`"
-    )
-
-
-class ClusterNotReached(Diagnostic, code="E1422", template="no Ray cluster answers at `{on}`: {reason}"):
-    """No Ray cluster answers at the address given by `--on`."""
-
-    help_template = "`--on local`, `--on auto` inside a cluster, or `--on ray://HOST:10001`"
-
-
-class NoWorkers(Diagnostic, code="E1423", template="the Ray cluster at `{on}` has no free worker"):
-    """The cluster has neither a free GPU nor a free CPU."""
-
-    help_template = (
-        "start workers with `ray start --address HEAD:6379`, then run again: what is finished is kept"
-    )
-
-
-class WorkersKeepDying(Diagnostic, code="E1424"):
-    """Workers failed repeatedly without progress in between."""
-
-    template = "workers of `{on}` died {count} times without progress: {reason}"
-    help_template = (
-        "most often memory: give workers more, or the cluster more workers; what is finished is kept"
-    )
-
-
-class PiecesDontFit(Diagnostic, code="E1425"):
-    """One piece for each layer of a worker exceeds its memory."""
-
-    template = "a worker of `{on}` has {room}, and needs {needed} to train one piece of one layer"
-    help_template = "give the cluster more workers, or workers more memory; or leave the largest alternatives out of the space"
+RayNotInstalled = Mistake(
+    "E1421",
+    "`--on {on}` needs the Python package `ray`, which is not installed",
+    "`pip install 'puzzledsl[ray]'` here and on every machine of the cluster, or leave out `--on`",
+)
+ClusterNotReached = Mistake(
+    "E1422",
+    "no Ray cluster answers at `{on}`: {reason}",
+    "`--on local`, `--on auto` inside a cluster, or `--on ray://HOST:10001`",
+)
+NoWorkers = Mistake(
+    "E1423",
+    "the Ray cluster at `{on}` has no free worker",
+    "start workers with `ray start --address HEAD:6379`, then run again: what is finished is kept",
+)
+WorkersKeepDying = Mistake(
+    "E1424",
+    "workers of `{on}` died {count} times without progress: {reason}",
+    "most often memory: give workers more, or the cluster more workers; what is finished is kept",
+)
+PiecesDontFit = Mistake(
+    "E1425",
+    "a worker of `{on}` has {room}, and needs {needed} to train one piece of one layer",
+    "give the cluster more workers, or workers more memory; or leave the largest alternatives out of the space",
+)
 
 
 PATIENCE_S = 10.0

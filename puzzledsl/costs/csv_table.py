@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import EndName
-from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, Label, Mistake, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
@@ -41,24 +41,13 @@ _RUN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
 HELP_HEADER = "CSV with a header line is expected: `layer,attention,ffn,…`"
 
 
-class TableUnreadable(Diagnostic, code="E1011", template="cannot read the cost table `{path}`: {reason}"):
-    """A cost table that is missing or no CSV."""
-
-    help_template = "{help}"
-
-
-class TableColumn(Diagnostic, code="E1012", template="`{path}`: {problem}"):
-    """A column that is missing, duplicate or not understood."""
-
-    help_template = (
-        "columns: `layer`, `attention`, `ffn`, and `SCENARIO.METRIC[UNIT]` such as `{scenario}.latency[us]`"
-    )
-
-
-class TableCell(Diagnostic, code="E1014", template="`{path}` {line}: {problem}"):
-    """A cell that is not a number, out of range or empty, or a duplicate row."""
-
-    help_template = "{help}"
+TableUnreadable = Mistake("E1011", "cannot read the cost table `{path}`: {reason}", "{help}")
+TableColumn = Mistake(
+    "E1012",
+    "`{path}`: {problem}",
+    "columns: `layer`, `attention`, `ffn`, and `SCENARIO.METRIC[UNIT]` such as `{scenario}.latency[us]`",
+)
+TableCell = Mistake("E1014", "`{path}` {line}: {problem}", "{help}")
 
 
 class NoTable(Exception):

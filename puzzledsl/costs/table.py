@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Mistake, Sink, Span
 from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs.csv_table import Measured, Row, TableCell, read_measured
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
@@ -38,26 +38,15 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import PARENT, Cost, CostTable, ScenarioCosts, Solution
 
-
-class TableMetrics(Diagnostic, code="E1013"):
-    """A scenario of which a table has no columns."""
-
-    template = "`{path}` gives neither sizes nor times of scenario `{scenario}`"
-    help_template = "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`"
-
-
-class TableMissing(Diagnostic, code="E1015"):
-    """The space has an alternative without a cost in the table."""
-
-    template = "`{path}` has no cost of {what} for scenario `{scenario}` in {layers}"
-    help_template = "{help}"
-
-
-class TableBatch(Diagnostic, code="E1016"):
-    """A batch at which the table was not measured."""
-
-    template = "`{path}` has no rows for scenario `{scenario}` at batch {batch}"
-    help_template = "{help}"
+TableMetrics = Mistake(
+    "E1013",
+    "`{path}` gives neither sizes nor times of scenario `{scenario}`",
+    "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`",
+)
+TableMissing = Mistake(
+    "E1015", "`{path}` has no cost of {what} for scenario `{scenario}` in {layers}", "{help}"
+)
+TableBatch = Mistake("E1016", "`{path}` has no rows for scenario `{scenario}` at batch {batch}", "{help}")
 
 
 Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
@@ -220,7 +209,7 @@ def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
     return sum(prefill for prefill, _ in flop), sum(decode for _, decode in flop)
 
 
-def _cell(table: Measured, row: Row, problem: str) -> TableCell:
+def _cell(table: Measured, row: Row, problem: str) -> Diagnostic:
     return TableCell(row.span, path=table.path, line=f"line {row.span.line}", problem=problem, help="")
 
 
@@ -254,11 +243,9 @@ def _report_missing(
         sink.add(TableMissing(span, path=table.path, scenario=scenario, **said))
 
 
-class NoPeakForDtype(Diagnostic, code="E1001"):
-    """A profile without a FLOP rate for a dtype that it computes in."""
-
-    template = "hardware `{name}` has no FLOP/s for {dtype}, which its {role} use"
-    help_template = "it has {known}"
+NoPeakForDtype = Mistake(
+    "E1001", "hardware `{name}` has no FLOP/s for {dtype}, which its {role} use", "it has {known}"
+)
 
 
 def provenance_of(profile: RooflineHardware) -> str:

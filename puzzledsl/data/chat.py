@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Span
 from puzzledsl.data import errors
 from puzzledsl.data.documents import Conversation, Message, Place, TokenDocument, paragraphs
 
@@ -157,11 +157,11 @@ class Asked:
             raise DiagnosticError(self._bad(reason, span)) from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def too_long(self, tokens: int, limit: int, span: Span | None) -> errors.BadPrompt:
+    def too_long(self, tokens: int, limit: int, span: Span | None) -> Diagnostic:
         """Return the diagnostic of a prompt behind which no answer has room."""
         return self._bad(f"it has {tokens:,} tokens, and at most {limit:,} leave room for an answer", span)
 
-    def _bad(self, reason: str, span: Span | None) -> errors.BadPrompt:
+    def _bad(self, reason: str, span: Span | None) -> Diagnostic:
         return errors.BadPrompt(span, place=self.place, reason=reason)
 
 

@@ -389,7 +389,7 @@ def rows_behind(first: int, read: Callable[[int], TokenRows], progress: Progress
     try:
         return read(first)
     except DiagnosticError as error:
-        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
+        if not first or error.diagnostics[0].kind not in (NotEnoughText, MixTooShort):
             raise
         progress.log("warning", text=warning)
         return read(0)

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
+from puzzledsl.base.diagnostics import DiagnosticError, Mistake, Sink
 from puzzledsl.explore.sheet import Sheet, Source
 from puzzledsl.syntax.parse import read_source
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from puzzledsl.api.program import Program
 
 
-class NothingToExplore(Diagnostic, code="E0682", template="{what}, so there is nothing to explore"):
-    """A program, or a search, that `pzl explore` cannot show."""
-
-    help_template = "declare a search, or name a file that has one"
+NothingToExplore = Mistake(
+    "E0682", "{what}, so there is nothing to explore", "declare a search, or name a file that has one"
+)
 
 
 class FileChanged(Exception):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError, Mistake
 from puzzledsl.base.files import scratch
 from puzzledsl.explore.desk import Desk
 from puzzledsl.explore.sheet import Question
@@ -22,17 +22,14 @@ WAIT_S = 1
 """Seconds that answers in progress have when the server ends."""
 
 
-class ExploreNeedsAServer(Diagnostic, code="E0681"):
-    """`pzl explore` without Starlette or uvicorn."""
-
-    template = "the page is served by Starlette and uvicorn; not installed: {missing}"
-    help_template = "`pip install 'puzzledsl[explore]'`"
-
-
-class PortIsTaken(Diagnostic, code="E0683", template="port {port} of 127.0.0.1 cannot be had: {reason}"):
-    """A port that another program listens on."""
-
-    help_template = "leave `--port` out, and a free one is taken"
+ExploreNeedsAServer = Mistake(
+    "E0681",
+    "the page is served by Starlette and uvicorn; not installed: {missing}",
+    "`pip install 'puzzledsl[explore]'`",
+)
+PortIsTaken = Mistake(
+    "E0683", "port {port} of 127.0.0.1 cannot be had: {reason}", "leave `--port` out, and a free one is taken"
+)
 
 
 def check_libraries() -> None:

@@ -204,6 +204,8 @@ FORMER = {
 }
 """Settings, solvers and calls of earlier versions, with what to write in their place."""
 FORMER_FIGURES = {
+    "range": "a range includes both ends: write `0..9`",
+    **dict.fromkeys(("floor", "ceil", "round", "abs"), "numbers are exact: write the whole number"),
     "size": "leave it out: `pzl show` prints how many alternatives each layer has",
     "top_k_agreement": "bound what a judge measures of whole children: `require taste.agreement >= 90%`",
 }

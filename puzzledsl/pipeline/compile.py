@@ -126,7 +126,7 @@ def chosen(
     return wanted
 
 
-def not_ready(ctx: Context, search: str) -> NotReady | None:
+def not_ready(ctx: Context, search: str) -> Diagnostic | None:
     """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
     scores, scenarios = inputs.missing_tables(ctx, search)
     file, commands = ctx.typed, []

@@ -80,8 +80,11 @@ def _listed(words: Sequence[str]) -> str:
 def statuses(ctx: Context) -> Iterator[TaskStatus]:
     """Yield every task of `pzl run` with its state, in order."""
     undone: list[Key] = []
+    _, begun = _durations(ctx.build.log)
     for task in tasks_of(ctx):
         word, why = _state(ctx, task, undone)
+        if word == "missing" and task.key in begun:
+            why = f"not finished: {begun[task.key][1]}"
         if word != "done":
             undone.append(task.key)
             failure = failure_of(ctx.build, task.stage, task.name)

@@ -72,7 +72,7 @@ def execute(
                     raise DiagnosticError(problem)
             except DiagnosticError as error:
                 has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
-                if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
+                if has_followers or any(problem.kind in ENDS_A_RUN for problem in error.diagnostics):
                     raise
                 lost[task.key], first = task.key, error.diagnostics[0]
                 problems += error.diagnostics
@@ -115,7 +115,7 @@ def _ran(ctx: Context, task: Task, force: bool) -> bool:
                 raise
             ctx.stamps.write(task.stage, task.name, given, outputs)
     except DiagnosticError as error:
-        if not any(isinstance(problem, (*ENDS_A_RUN, *NOT_TRIED)) for problem in error.diagnostics):
+        if not any(problem.kind in (*ENDS_A_RUN, *NOT_TRIED) for problem in error.diagnostics):
             with disk_errors(ctx.build.root):
                 record(ctx.build, task.stage, task.name, error)
         raise

@@ -66,7 +66,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     """Yield each text that a task would find too short. Only short texts are tokenised, and their tokens are kept."""
-    from puzzledsl.data.errors import NotEnoughText
+    from puzzledsl.data.errors import MixTooShort, NotEnoughText
     from puzzledsl.data.streams import token_rows
     from puzzledsl.models.families.load import load_tokenizer
 
@@ -81,7 +81,9 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
             try:
                 token_rows(*given, context=context, tokens=tokens, seed=0, cache=kept, progress=progress)
             except DiagnosticError as error:
-                short = [problem for problem in error.diagnostics if isinstance(problem, NotEnoughText)]
+                short = [
+                    problem for problem in error.diagnostics if problem.kind in (NotEnoughText, MixTooShort)
+                ]
                 if not short:
                     raise
                 said.add(data.name)

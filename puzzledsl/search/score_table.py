@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, Site
 from puzzledsl.alternatives.registry import is_canonical
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
+from puzzledsl.base.diagnostics import DiagnosticError, Mistake, Sink
 from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs import csv_table
 from puzzledsl.costs.csv_table import Line, LongTable, RowProblems
@@ -30,23 +30,13 @@ Layer = tuple[int, str, str]  # layer, attention, ffn
 Key = TypeVar("Key")
 
 
-class ScoreTableUnreadable(Diagnostic, code="E0511"):
-    """A score file that is missing or is not a table."""
-
-    template = "cannot read the score table `{path}`: {reason}"
-    help_template = "{help}"
-
-
-class ScoreTableCell(Diagnostic, code="E0512", template="`{path}` {line}: {problem}"):
-    """An invalid row of a score table."""
-
-    help_template = "{help}"
-
-
-class ScoreTableGap(Diagnostic, code="E0513", template="`{path}` has no score for {missing}"):
-    """A score file without a row for an alternative of the space."""
-
-    help_template = "add a row for each alternative of each layer; `parent` may be left out, it is 0"
+ScoreTableUnreadable = Mistake("E0511", "cannot read the score table `{path}`: {reason}", "{help}")
+ScoreTableCell = Mistake("E0512", "`{path}` {line}: {problem}", "{help}")
+ScoreTableGap = Mistake(
+    "E0513",
+    "`{path}` has no score for {missing}",
+    "add a row for each alternative of each layer; `parent` may be left out, it is 0",
+)
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:

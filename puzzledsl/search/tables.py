@@ -12,7 +12,7 @@ from itertools import product
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Mistake, Sink
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.csv_table import DIMENSIONS
 from puzzledsl.costs.metrics import fits, with_loads
@@ -27,45 +27,28 @@ from puzzledsl.ir.tables.summed import CostTable, ScenarioCosts, ScoreTable
 Part = SubBlock | EndName | Literal["pairs"]
 
 
-class ScoresNotThere(Diagnostic, code="E0502", template="scores `{name}` are not there yet"):
-    """A search whose score table is not made yet."""
-
-    help_template = "run `pzl score {file} {name}`"
-
-
-class CostsNotThere(Diagnostic, code="E0503", template="costs of scenario `{name}` are not there yet"):
-    """A search with a scenario whose costs are missing."""
-
-    help_template = "run `pzl measure {file}`"
-
-
-class AlternativeNotScored(Diagnostic, code="E0504"):
-    """A score table without an alternative of the space."""
-
-    template = "scores `{name}` have no entry for `{alternative}`{place}"
-    help_template = "run `pzl score {file} {name}` again, or take the alternative out of the space"
-
-
-class AlternativeNotCosted(Diagnostic, code="E0505"):
-    """A cost table without an alternative of the space."""
-
-    template = "the costs of scenario `{name}` leave out `{alternative}` in layer {layer}"
-    help_template = "make the costs again, or take the alternative out of the space"
-
-
-class Unbounded(Diagnostic, code="E0506", template="{what} of search `{name}` is not a finite number"):
-    """A score or cost that is not a finite number."""
-
-    help_template = "make the table again: a score or cost in it is not finite"
-
-
-class MetricUnknown(Diagnostic, code="E0508"):
-    """A search that mentions a metric which its scenario's cost table does not have."""
-
-    template = "the costs of scenario `{scenario}` do not give its {metric}"
-    help_template = (
-        "add a column `{scenario}.{column}` to the table, or take `{scenario}.{metric}` out of the search"
-    )
+ScoresNotThere = Mistake("E0502", "scores `{name}` are not there yet", "run `pzl score {file} {name}`")
+CostsNotThere = Mistake("E0503", "costs of scenario `{name}` are not there yet", "run `pzl measure {file}`")
+AlternativeNotScored = Mistake(
+    "E0504",
+    "scores `{name}` have no entry for `{alternative}`{place}",
+    "run `pzl score {file} {name}` again, or take the alternative out of the space",
+)
+AlternativeNotCosted = Mistake(
+    "E0505",
+    "the costs of scenario `{name}` leave out `{alternative}` in layer {layer}",
+    "make the costs again, or take the alternative out of the space",
+)
+Unbounded = Mistake(
+    "E0506",
+    "{what} of search `{name}` is not a finite number",
+    "make the table again: a score or cost in it is not finite",
+)
+MetricUnknown = Mistake(
+    "E0508",
+    "the costs of scenario `{scenario}` do not give its {metric}",
+    "add a column `{scenario}.{column}` to the table, or take `{scenario}.{metric}` out of the search",
+)
 
 
 @dataclass(frozen=True, slots=True)

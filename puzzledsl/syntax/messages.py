@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
@@ -138,6 +137,7 @@ _INSTEAD = {
 """Word -> the kind that is expected in its place, the help, and the text that is meant."""
 _BOTH = {
     ("CMP", "CMP"): ("comparisons are `==` `!=` `<=` `>=` `<` `>`", None),
+    ("NAME", "STRING"): ("texts are joined by `+`", None),
     ("STAR", "STAR"): ("there is no power operator: multiply, or write the number out", None),
     ("IS", "SAME_AS"): ("`same as` needs no `is`: write `same as`", "same as"),
 }
@@ -194,18 +194,6 @@ def _condition(place: Place) -> Help | None:
     return None
 
 
-def _format_string(place: Place) -> Help | None:
-    """Read `f"kl-{run}.csv"`."""
-    if place.token.type != "STRING" or place.before not in ("f", "F") or not place.touches():
-        return None
-    parts = re.split(r"\{(\w+)\}", place.token[1:-1])
-    if "{" in "".join(parts[::2]):
-        return 'texts are joined by `+`: `"kl-" + run + ".csv"`', ()
-    written = [name if i % 2 else f'"{name}"' for i, name in enumerate(parts) if name]
-    joined = " + ".join(written) or '""'
-    return f"texts are joined by `+`: write `{joined}`", place.fix(place.before, joined)
-
-
 def _layers(place: Place) -> Help | None:
     """Read `layers[*]`, `layers(2..9)`, `layers[2...9]`, `layers[2:9]` and `layers[1] is layers[0]`."""
     token, before = place.token, place.before
@@ -253,24 +241,10 @@ def _equals(place: Place) -> Help | None:
 
 
 def _colon(place: Place) -> Help | None:
-    """Read `layers[2:9]`, `attention: noop`, and `attention:` with lines below it that begin with `-`."""
+    """Read `layers[2:9]` and `attention: noop`."""
     if place.token.type != "COLON":
         return None
     if "EQUAL" in place.expected:
-        if place.behind and place.behind[0] == "-" and place.behind[0].line != place.token.line:
-            dash, end, options = place.behind[0], place.token, list[str]()
-            for token in place.behind:
-                if token.type in ("_NL", "RBRACE"):
-                    break
-                if token == "-" and token.column == dash.column:
-                    options.append("")
-                else:
-                    options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
-                end = token
-            meant = " | ".join(options)
-            gap = place.gap.start.to(span_of(end, place.file))
-            fixes = (Fix.replace(gap, f" = {meant}", f"write `= {meant}`"),) if all(options) else ()
-            return f"alternatives are separated by `|`: write `{place.before} = {meant}`", fixes
         assigns = bool(place.behind) and place.behind[0].type == "EQUAL"  # `:=`
         fix = Fix.replace(place.where if assigns else place.gap, "" if assigns else " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
@@ -297,7 +271,7 @@ def _next_statement(place: Place) -> Help | None:
     return None
 
 
-def _second_goal(place: Place) -> errors.UnexpectedToken | None:
+def _second_goal(place: Place) -> Diagnostic | None:
     """Return the diagnostic for `params` of `minimize kl, params`; None for anything else."""
     if place.token.type not in _ENDS_STATEMENT or "EQUAL" not in place.expected:
         return None
@@ -328,7 +302,7 @@ def _listed_behind(place: Place) -> tuple[Token | None, str]:
     return None, ""
 
 
-def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.MissingBrace, int] | None:
+def colon_body(tokens: list[Token], index: int, file: str) -> tuple[Diagnostic, int] | None:
     """Return the one mistake of a body that a colon opens, `bld b of w:`, and the index behind it; None for other colons."""
     if tokens[index].type != "COLON":
         return None
@@ -355,4 +329,4 @@ def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.Missi
     return errors.MissingBrace(where, "the body begins here", secondary=below, help=help), stop
 
 
-_FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition, _format_string)
+_FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition)

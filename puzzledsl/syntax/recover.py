@@ -115,9 +115,9 @@ class _Driver:
         lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
         at = error.span.line if error.span else 0
         if at in self.words.mended:  # may only follow from a foreign spelling
-            follows = isinstance(error, errors.UnexpectedToken)
+            follows = error.kind == errors.UnexpectedToken
         else:  # or from an earlier cut that removed a brace
-            follows = isinstance(error, errors.MissingBrace) and at == self.reported_at
+            follows = error.kind == errors.MissingBrace and at == self.reported_at
         if follows or not self.words.tainted.isdisjoint(lines):
             return
         self.sink.add(error)
@@ -251,7 +251,7 @@ class _Driver:
             return
         error = self.mistake(token)
         self.report(error)
-        if isinstance(error, errors.DeclarationInside) or not self.repaired():
+        if error.kind == errors.DeclarationInside or not self.repaired():
             self.give_up(token, self.stops())
 
     def give_up(self, token: Token, stops: Iterable[int]) -> None:
@@ -307,25 +307,7 @@ class _Driver:
         front = self.tokens[max(self.statement - MAX_AHEAD, 0) : self.index]
         behind = self.tokens[self.index + 1 : self.index + 1 + MAX_AHEAD]
         before, expected = self.token_before(), self.machine.expected()
-        error = unexpected(Place(token, before, front, behind, expected, self.words.file))
-        if not error.fixes and (at := self.doubled()) is not None:
-            extra, file = self.tokens[at], self.words.file
-            span = after(self.tokens[at - 1], file).start.to(span_of(extra, file))
-            error.fixes = (Fix.replace(span, "", f"leave out one `{extra}`", safe=False),)
-            error.help = error.help or f"`{extra}` stands here twice: leave one out"
-        return error
-
-    def doubled(self) -> int | None:
-        """Return the index of a token that stands twice in a row, where the statement is right without one; None otherwise."""
-        at, last, rest = self.index, self.last, self.rest()
-        in_use = "USE" in (each.type for each in self.tokens[self.statement : at])  # it may have lost names
-        if last is None or at < 2 or in_use or last.type in ("_NL", "RBRACE", "LBRACE"):
-            return None
-        if last == self.tokens[at] and rest[1:] and self.machine.accepts(*rest[1:]):
-            return at
-        if self.tokens[at - 2] == last and self.machine.depth >= 2:
-            return at - 1 if self.machine.accepts(*rest, depth=self.machine.depth - 1) else None
-        return None
+        return unexpected(Place(token, before, front, behind, expected, self.words.file))
 
     def stops(self) -> Iterator[int]:
         """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""

@@ -107,24 +107,12 @@ class _Reader:
         shown = shown if len(shown) <= 20 else shown[:19] + "…"
         where, plural = self.at(first, last), "s" * (len(run) > 1)
         meant = " " if run.isspace() else LOOKALIKES.get(run[0])
-        meant = "|" if meant == "and" and self.chooses(first) else meant
         help = "write a plain space" if meant == " " else f"did you mean `{meant}`?" if meant else ""
         help = "`if` chooses between two values: `if CONDITION then A else B`" if run == "?" else help
         certain = meant == " "
         fixes = [Fix.replace(where, meant, safe=certain)] if meant and (certain or not plural) else []
         self.sink.add(errors.UnknownCharacter(where, text=shown, plural=plural, help=help, fixes=fixes))
         self.words.tainted.add(where.line)
-
-    def chooses(self, token: Token) -> bool:
-        """True in the value of an argument, as in `dtype: full & q8_0`: conditions stand in none."""
-        depth = 0
-        for before in reversed(self.words.tokens):
-            if before.line != token.line or (before.type == "LPAR" and not depth):
-                return False
-            if before.type == "COLON" and not depth:
-                return True
-            depth += (before.type == "RPAR") - (before.type == "LPAR")
-        return False
 
     def percent(self, token: Token) -> bool:
         """Read `i % 4` as `i mod 4`, and `95 %` as `95%`; return False where it can be neither."""

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
@@ -110,7 +110,7 @@ def in_words(means: UptrainChoice) -> str:
     return ", ".join(text for text, done in words.items() if done)
 
 
-def _no_room(declaration: Uptrain, sizes: UptrainSizes, device: Device) -> NoRoomToUptrain:
+def _no_room(declaration: Uptrain, sizes: UptrainSizes, device: Device) -> Diagnostic:
     least, _ = uptrain_plan(sizes, device)
     on_host = device.is_gpu and least.host_bytes > device.host_bytes
     needed, room = (

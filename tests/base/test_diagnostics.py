@@ -5,17 +5,11 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Label, Sink, Span
+from puzzledsl.base.diagnostics import DiagnosticError, Label, Mistake, Sink, Span
 from puzzledsl.base.render import clean, render, render_all, to_json
 
-
-class Example(Diagnostic, code="X0001"):
-    template = "{what} is wrong"
-    help_template = "try {other}"
-
-
-class Mild(Diagnostic, code="W0002"):
-    template = "hm"
+Example = Mistake("X0001", "{what} is wrong", "try {other}")
+Mild = Mistake("W0002", "hm")
 
 
 def span(line: int, column: int, end_column: int, end_line: int = 0, file: str = "wide.pzl") -> Span:
@@ -104,7 +98,7 @@ def test_a_sink_sorts_and_drops_repeats() -> None:
 
 def test_two_mistakes_cannot_share_a_code() -> None:
     with pytest.raises(TypeError, match="X0001"):
-        type("Other", (Diagnostic,), {"template": ""}, code="X0001")
+        Mistake("X0001", "other")
 
 
 def test_spans_join() -> None:

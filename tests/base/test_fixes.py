@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Near, Span, apply, compatible, safe_fixes
+from puzzledsl.base.diagnostics import Edit, Fix, Mistake, Near, Span, apply, compatible, safe_fixes
 
 TEXT = "let a = 1\nlet bc = aé + 2\n\nlet d = bc\n"
 
@@ -68,10 +68,7 @@ def test_the_same_fix_twice_is_made_once() -> None:
     assert apply(TEXT, [fix]) == TEXT.replace("a = 1", "z = 1")
 
 
-class Sample(Diagnostic, code="T0001"):
-    """Of this test alone."""
-
-    template = "sample"
+Sample = Mistake("T0001", "sample")
 
 
 def test_a_fix_is_safe_where_it_is_the_only_one() -> None:

@@ -49,15 +49,9 @@ LAWS: dict[str, Law] = {
     "sum(l.attention.kv_heads * l.ffn.width for l in layers) <= 0.5x": lambda c: (
         sum(x.kv * x.width for x in c) <= 0.5 * 2 * 4 * 192
     ),
-    "layers[1].ffn.width / (1 + layers[1].attention.kv_heads) <= 40": lambda c: c[1].width <= 40 * (1 + c[1].kv),
-    "layers[1].ffn.width mod (1 + layers[1].attention.kv_heads) == 0": lambda c: c[1].width % (1 + c[1].kv) == 0,
     "sum(min(l.attention.kv_heads, 2) for l in layers) <= 3": lambda c: sum(min(x.kv, 2) for x in c) <= 3,
     "sum(max(100, l.ffn.width, 48 * l.attention.kv_heads) for l in layers) <= 250": lambda c: (
         sum(max(100, x.width, 48 * x.kv) for x in c) <= 250
-    ),
-    "sum(abs(l.ffn.width - 96) for l in layers) == 96": lambda c: sum(abs(x.width - 96) for x in c) == 96,
-    "sum(floor(l.ffn.width / 100) + ceil(l.attention.kv_heads / 4) + round(l.attention.kv_heads / 4) for l in layers) <= 3": (
-        lambda c: sum(x.width // 100 + (x.kv > 0) + (x.kv >= 2) for x in c) <= 3
     ),
     "mean(attention.kv_heads) >= 1.5": lambda c: sum(x.kv for x in c) / 2 >= 1.5,
     "sum(if l.attention is noop then l.ffn.width else 10 for l in layers) <= 110": lambda c: (
@@ -130,9 +124,8 @@ def test_it_means_what_it_says_and_the_search_finds_the_best_child_that_meets_it
     [
         ("layers[0].attention.kv_heads * layers[1].ffn.width <= 3", "E0308"),
         ("params * layers[0].ffn.width <= 3", "E0308"),
-        ("layers[0].ffn.width / layers[0].attention.kv_heads <= 3", "E0306"),
+        ("layers[0].ffn.width / layers[0].attention.kv_heads <= 3", "E0308"),
         ("min(ffn.width) >= 3", "E0307"),
-        ("abs(sum(ffn.width)) <= 3", "E0307"),
         ("sum(ffn.width) mod 2 == 0", "E0307"),
         ("sum(ffn.width) != 96", "E0314"),
         ("(if layers[0].ffn is noop then layers[1].ffn.width else 0) <= 3", "E0307"),

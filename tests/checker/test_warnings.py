@@ -72,19 +72,6 @@ def test_a_program_with_mistakes_has_no_further_warnings(tmp_path: Path) -> None
     assert [d.code for d in found.diagnostics] == ["E0201"]
 
 
-@pytest.mark.parametrize(
-    ("choice", "underlined"),
-    [
-        ("attention = parent | gqa(kv_heads: 4 | 2)", "gqa(kv_heads: 4 | 2)"),
-        ("attention = linear | noop | linear", "linear"),
-        ("ffn = parent | mlp(width: 192)", "mlp(width: 192)"),
-        ("ffn = mlp(width: 50% | 52%, round: 32)", "mlp(width: 50% | 52%, round: 32)"),
-    ],
-)
-def test_the_same_alternative_twice(choice: str, underlined: str, tmp_path: Path) -> None:
-    assert warned(tmp_path, f"{TINY}space v of p {{ {choice} }}\n") == [("W0401", underlined)]
-
-
 def test_examples_and_shipped_files_are_free_of_warnings() -> None:
     files = [*sorted((ROOT / "examples").rglob("*.pzl")), *(resource("spaces", n) for n in listing("spaces"))]
     assert len(files) >= 6

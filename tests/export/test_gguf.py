@@ -68,7 +68,7 @@ def test_writing_is_deterministic_and_replaces_a_gguf_only(made: Made, tmp_path:
     for target in (thesis, tmp_path):
         with pytest.raises(DiagnosticError) as caught:
             write_gguf(child, made.child, target, "f16", name="tiny")
-        assert isinstance(caught.value.diagnostics[0], NotAGguf)
+        assert caught.value.diagnostics[0].kind == NotAGguf
     assert thesis.read_text() == "x"
 
 
@@ -151,7 +151,7 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_or_larger_than_the_embedding(
     parent = save_tiny(tmp_path / "parent", layers=1, vocab=len(tokenizer) - missing)
     tokenizer.save_pretrained(parent)
     found = refused(from_parent(parent), parent)
-    assert isinstance(found, UnknownTokenizer) and ("rows" in found.message) == bool(missing)
+    assert found.kind == UnknownTokenizer and ("rows" in found.message) == bool(missing)
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_no_tokenizer_is_a_diagnostic(made: Made, content: str | None, tmp_path:
     (tmp_path / "none").mkdir()
     if content is not None:
         (tmp_path / "none" / "tokenizer.json").write_text(content)
-    assert isinstance(refused(from_directory(made.child), tmp_path / "none"), UnknownTokenizer)
+    assert refused(from_directory(made.child), tmp_path / "none").kind == UnknownTokenizer
 
 
 def test_an_unchecked_rope_is_refused(tmp_path: Path) -> None:
     yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
     parent = save_tiny(tmp_path / "parent", layers=1, rope_parameters=yarn)
     found = refused(from_parent(parent), parent)
-    assert isinstance(found, RuntimeLacksFamily) and "`yarn`" in found.message
+    assert found.kind == RuntimeLacksFamily and "`yarn`" in found.message
 
 
 def test_the_chat_template_comes_along(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pyte
         return caught.value.diagnostics[0]
 
     needs_more = refused(Recipe("iq2_xxs", 19, 2.0))
-    assert isinstance(needs_more, RecipeFailed) and "imatrix" in needs_more.message
+    assert needs_more.kind == RecipeFailed and "imatrix" in needs_more.message
 
     class Stops(Heard):
         def advance(self, amount: int = 1, **figures: float | str) -> None:
@@ -149,7 +149,7 @@ def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(gguf_recipe, "python_of", lambda _: None)
     absent = refused(RECIPES["q4_0"])
-    assert isinstance(absent, MissingPackage) and "puzzledsl[runtimes]" in str(absent.help)
+    assert absent.kind == MissingPackage and "puzzledsl[runtimes]" in str(absent.help)
 
 
 def test_a_child_with_types_of_its_own_is_refused(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_child_with_types_of_its_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as caught:
         write_export(child.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m")
     [found] = caught.value.diagnostics
-    assert isinstance(found, RecipeOfQuantised) and "`q8_0`" in found.message
+    assert found.kind == RecipeOfQuantised and "`q8_0`" in found.message
 
 
 SLIM, WINDOW = (A, MlpFfn(width=128)), (GqaAttention(kv_heads=2, window=5), F)

@@ -136,4 +136,4 @@ def test_codes_fill_words_from_the_low_end() -> None:
 def test_an_engine_without_a_type_refuses_it(mixed: Made, engine, lacking: str, tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as caught:
         prepare(from_directory(mixed.child), mixed.child, engine, tmp_path)
-    assert any(isinstance(d, RuntimeLacksIt) and lacking in d.message for d in caught.value.diagnostics)
+    assert any(d.kind == RuntimeLacksIt and lacking in d.message for d in caught.value.diagnostics)

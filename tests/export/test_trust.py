@@ -210,7 +210,7 @@ def test_code_of_a_tokenizer(made: Made, tmp_path: Path) -> None:
     with_tokenizer(parent, mark, "OwnTokenizer")
     with pytest.raises(DiagnosticError) as caught:
         load_tokenizer(parent)
-    assert [type(d) for d in caught.value.diagnostics] == [TokenizerNeedsCode]
+    assert [d.kind for d in caught.value.diagnostics] == [TokenizerNeedsCode]
     assert "own.OwnTokenizer" in caught.value.diagnostics[0].message
     assert not mark.exists()
 

@@ -49,31 +49,20 @@ FIXED = {
     busy("2 qps"): busy("2 req/s"),
     "bld b of w { tokens = 10M tok, data = corpus }": "bld b of w { tokens = 10M, data = corpus }",
     "search s of w { minimize kl require params <= 3B }": search("params <= 3B"),
-    "space v of p {\n  attention:\n    - parent\n    - noop\n}": "space v of p {\n  attention = parent | noop\n}",
     "space v of p { attention = parent |\xa0noop }": "space v of p { attention = parent | noop }",
     "space v of p { attention = parent |\u2009\u3000noop }": "space v of p { attention = parent | noop }",
     'space v of p { attention = gqa(4, window: "1Ki") }': "space v of p { attention = gqa(4, window: 1Ki) }",
     "space v of p { ffn = parent(dtype: [full, q8_0]) }": "space v of p { ffn = parent(dtype: full | q8_0) }",
-    "data mixed = mix(0.7 * corpus, 0.3 * stories)": "data mixed = mix(corpus: 0.7, stories: 0.3)",
     "hardware g = measured(engine: llama.cpp)": "hardware g = measured(engine: llama_cpp)",
     "scenario c on h = batch(1, 128 to 1024)": "scenario c on h = batch(1, 128 -> 1024)",
-    "scenario c on h = batch(max, 128 -> 1024)": "scenario c on h = batch(auto, 128 -> 1024)",
-    f'{CHOSEN}eval e of s {{ lm_eval = ["arc_easy", "piqa"] }}': f'{CHOSEN}eval e of s {{ lm_eval = "arc_easy, piqa" }}',
-    f"param speedup: Ratio = 1.2\n{search('chat.throughput >= speedup')}": (
-        f"param speedup: Ratio = 1.2x\n{search('chat.throughput >= speedup')}"
-    ),
 } | {
     search(mistake): search(meant)
     for mistake, meant in {
         "params <= 1lOM": "params <= 110M",
         "chat.throughput >= 300tok/min": "chat.throughput >= 5 tok/s",
-        "layers[0].ffn != noop | linear": "layers[0].ffn is not (noop | linear)",
-        "ffn != noop | linear": "all(l.ffn is not (noop | linear) for l in layers)",
         "layers[0].ffn in [noop, linear]": "layers[0].ffn is (noop | linear)",
         "count(ffn is mlp512) <= 2": "count(ffn is mlp(width: 512)) <= 2",
         "count(attention is gqa2) <= 2": "count(attention is gqa(kv_heads: 2)) <= 2",
-        "count(ffn.width >= 768) <= 4": "count(l.ffn.width >= 768 for l in layers) <= 4",
-        "attention.kv_heads >= 2": "all(l.attention.kv_heads >= 2 for l in layers)",
         "layers[1] is layers[0]": "layers[1] same as layers[0]",
     }.items()
 }  # fmt: skip
@@ -110,14 +99,9 @@ HELPED = {
         "best.kept >= 95%": "declare `judge best of PARENT = tasks(…) { data = … }`",
         "best.accuracy >= 95%": "then write `best.kept`",
         "head.width >= 2": "`head is parent(dtype: q8_0)`",
-        "layers[0..3] same as layers[4..7]": "for i in 0..3 { require layers[i] same as layers[i + 4] }",
-        "layers[4..7] same as layers[0..3]": "for i in 4..7 { require layers[i] same as layers[i - 4] }",
-        "layers[0..3].ffn same as layers[4..7].ffn": "{ require layers[i].ffn same as layers[i + 4].ffn }`",
-        "layers[0.. step 2] same as layers[1.. step 2]": "for i in 0..6 step 2 { require layers[i] same as layers[i + 1] }",
+        "layers[0..3] same as layers[4..7]": "go through several in a `for`",
+        "attention.kv_heads >= 2": "`all(l.attention.kv_heads >= 2 for l in layers)`",
         "layers[1] same as layers0]": "write the `[` in front of the layers",
-        "layers[0..2] same as layers[4..7]": "the sides have 3 and 4 layers",
-        "layers[2] same as layers[0..1]": "`all(l same as layers[2] for l in layers[0..1])`",
-        "ffn same as ffn": "`all(l.ffn same as layers[0].ffn for l in layers)`",
         "chat.throughput >= 5ktok/min": "write `83.33 tok/s`",
         "chat.throughput >= 300tok/m": "write `5 tok/s`",
         "chat.latency <= 2m": "minutes are `2min`, millions are `2M`",
@@ -145,14 +129,6 @@ def test_the_help_names_what_was_meant(text: str, tmp_path: Path) -> None:
     [error] = errors_of(text, tmp_path)
     assert HELPED[text] in error.help and not error.fixes
     assert error.help or "at most the `batch`, 8" in error.message
-
-
-def test_a_number_of_a_param_is_one_mistake_where_it_is_written(tmp_path: Path) -> None:
-    goal = "search s{} of w {{ minimize kl, require chat.throughput >= speedup }}"
-    goals = "\n".join(map(goal.format, range(2)))
-    [error] = errors_of(f"param speedup: Ratio = 1.2\n{goals}", tmp_path)
-    assert error.span is not None and (error.span.line, error.span.column) == (1, 24)
-    assert "used here" in [label.text for label in error.secondary]
 
 
 def test_a_parent_without_a_shape_has_no_second_mistake(tmp_path: Path) -> None:

@@ -34,8 +34,6 @@ def constant(w: Writer, dimension: str, depth: int = 2) -> str:
     ]
     if dimension == "Count":
         options += [
-            f"ceil({one})",
-            f"floor({one} + 1)",
             f"sum(i for i in 1..{w.chance.randint(2, 9)})",
             "sum(i * i for i in [1, 2, 3] where i mod 2 == 1)",
             f"count(i > 2 for i in 0..{w.chance.randint(3, 9)})",

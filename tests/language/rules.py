@@ -48,7 +48,7 @@ score tasks of pieces = replace_one(accuracy("tasks.jsonl"))
 """A parent with weights, and scores of its space `v` that are measured."""
 
 
-STYLE = ("W0201", "W0202", "W0401")
+STYLE = ("W0201", "W0202")
 """Warnings of what is allowed and rarely meant; short programs are full of it."""
 
 

@@ -35,7 +35,6 @@ def test_errors_give_no_program_and_warnings_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("space v of p { ffn = noop | noop }", "W0401"),
         (search("let a = 1"), "W0201"),
         (search("", goal="maximize kl"), "W0316"),
         (search("require chat.throughput <= 1.7x"), "W0304"),

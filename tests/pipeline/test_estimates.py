@@ -19,7 +19,7 @@ from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, DryRun, Estimator, dry_run
+from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, DryRun, Estimator, dry_run, statuses
 from puzzledsl.pipeline.process.reporter import Reporter
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.commands import said
@@ -82,6 +82,7 @@ def test_what_an_interrupted_task_has_done_is_counted(tiny: Context) -> None:
         progress.log("progress", **done)
         after = dry_run(tiny, None, None)
         assert seconds(after, "score") == 90 and "90 s (21 of 24 are done)" in after.as_text()
+        assert "not finished: 21 of 24 are done" in {status.why for status in statuses(tiny)}
         assert seconds(after, "uptrain") == seconds(before, "uptrain")
         progress.log("end", stage="score", name="kl", seconds=7.0)
     assert seconds(dry_run(tiny, None, None), "score") == 7

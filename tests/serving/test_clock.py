@@ -284,7 +284,7 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
     with pytest.raises(DiagnosticError) as error:
         measured(program_in(tmp_path, "vllm", "bf16"))
     (found,) = error.value.diagnostics
-    assert isinstance(found, EngineAbsent) and "make vllm" in found.help and found.span is not None
+    assert found.kind == EngineAbsent and "make vllm" in found.help and found.span is not None
 
 
 def test_an_engine_that_dies(tmp_path, monkeypatch):
@@ -297,7 +297,7 @@ def test_an_engine_that_dies(tmp_path, monkeypatch):
     with pytest.raises(DiagnosticError) as error:
         measured(path)
     (found,) = error.value.diagnostics
-    assert isinstance(found, EngineFailed) and "exit code 3: ggml: out of memory" in found.message
+    assert found.kind == EngineFailed and "exit code 3: ggml: out of memory" in found.message
 
 
 def test_what_the_engine_refuses_is_its_word(tmp_path):

@@ -76,7 +76,7 @@ def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DiagnosticError) as error:
         means_for(*given, Ranks())
     (problem,) = error.value.diagnostics
-    assert isinstance(problem, NoRoomToUptrain) and "in each of 1 processes" in problem.message
+    assert problem.kind == NoRoomToUptrain and "in each of 1 processes" in problem.message
     free.append(1_500_000)
     found = means_for(*given, Ranks())
     assert found == replace(PLAIN, recompute=True), "the micro-batch, which CPUs' sums depend on, stays"

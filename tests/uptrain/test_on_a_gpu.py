@@ -75,7 +75,7 @@ def test_out_of_memory_it_says_what_takes_less(
     with pytest.raises(DiagnosticError) as caught:
         trainer.step(0)
     [problem] = caught.value.diagnostics
-    assert isinstance(problem, OutOfMemory) and cure in problem.help
+    assert problem.kind == OutOfMemory and cure in problem.help
 
 
 def test_it_trains_as_a_cpu_does(case, tmp_path, pretended: Gpu, monkeypatch) -> None:

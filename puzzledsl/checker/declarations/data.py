@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -20,7 +20,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.declarations.stages import MAX_WEIGHT
 from puzzledsl.checker.expressions.numbers import as_constant, within
-from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call, summands
+from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content, config_path
@@ -159,22 +159,8 @@ Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 
 
 def lower_data(data: Declared) -> nodes.Data:
-    """`data d = text(…)`, `mix(…)`, or another text. What earlier versions wrote as a sum is told as the mix that it is."""
-    ctx, value = data.ctx, data.decl.value
-    if isinstance(value, tree.Binary):
-        pairs = _as_pairs(ctx, summands(value))
-        help = f"write `mix({pairs})`" if pairs else f"declare each text, and write `{MIX_EXAMPLE}`"
-        fixes = [Fix.replace(value.span, f"mix({pairs})")] if pairs else []
-        raise ctx.wrong(value.span, "the data source", "a text or `mix(…)`", "a sum", help, fixes)
-    return nodes.Data(**data.head(), source=_called(ctx, data.call()))
-
-
-def _as_pairs(ctx: Context, terms: Sequence[tree.Expr]) -> str:
-    """Return `corpus: 2, stories: 1` for the terms `2 * corpus` and `1 * stories`; empty where others are among them."""
-    products = [term for term in terms if isinstance(term, tree.Binary) and term.op == "*"]
-    if len(products) < len(terms) or not all(isinstance(product.right, tree.Name) for product in products):
-        return ""
-    return ", ".join(f"{ctx.source(p.right.span)}: {ctx.source(p.left.span)}" for p in products)
+    """`data d = text(…)`, `mix(…)`, or another text."""
+    return nodes.Data(**data.head(), source=_called(data.ctx, data.call()))
 
 
 def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
@@ -182,12 +168,6 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
     if call.base is not None:
         return ctx.need(call.base, nodes.Data).source
     if call.name == "mix":  # a text without a weight has 1
-        values = [argument.value for argument in call.arguments if argument.name is None]
-        if len(values) == len(call.arguments) and (meant := _as_pairs(ctx, values)):
-            span = values[0].span.to(values[-1].span)
-            fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
-            wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
-            raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
         weighted = ctx.all(_weighted, call.arguments, call.scope, {})
         shares = _added(weighted)
         if not call.arguments:

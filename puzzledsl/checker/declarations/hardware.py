@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
-from puzzledsl.base.diagnostics import Args, Fix, SeveralGpus
+from puzzledsl.base.diagnostics import Args, SeveralGpus
 from puzzledsl.base.queueing import read_lengths
 from puzzledsl.base.settings import REQUIRED, Call
 from puzzledsl.base.units import BYTES, format_quantity
@@ -248,13 +248,8 @@ def _from_to(ctx: Context, value: Value, *place: Any) -> tuple[int, int]:
 def _batches(settings: Settings) -> tuple[int, ...]:
     """Return the candidate batches in ascending order; empty for `auto`."""
     ctx, expr, place = settings.ctx, settings.entries["batch"].expr, settings.place("batch")
-    word = expr.text if isinstance(expr, tree.Name) else ""
-    if word == "auto":
+    if isinstance(expr, tree.Name) and expr.text == "auto":
         return ()
-    if word == "max":
-        help = "write `auto` for the best of all batches, or their number"
-        fixes = [Fix.replace(place, "auto", safe=False)]
-        raise ctx.wrong(place, "a batch", "a number or `auto`", "a function", help, fixes)
     options = located(settings.value("batch"), place)
     found = ctx.all(lambda _, each: as_whole(ctx, each.value, each.span, "a batch", 1, MAX_BATCH), options)
     return tuple(sorted(set(found)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NoReturn
 
-from puzzledsl.base.diagnostics import Args, Diagnostic, Span
+from puzzledsl.base.diagnostics import Args, Mistake, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions import values
@@ -13,47 +13,32 @@ from puzzledsl.checker.expressions.settings import lower
 from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import nodes
 
-
-class JudgedAlone(Diagnostic, code="E0426"):
-    """A judged figure in a sum or a goal, with a bound the wrong way round, or one out of its range."""
-
-    template = "`{text}` is measured of whole children, so it has a bound of its own"
-    help_template = "write `require {text} {op} {example}`"
-
-
-class NoQuestions(Diagnostic, code="E0427", template="judge `{judge}` asks no questions"):
-    """A bound on kept accuracy by a judge without tasks."""
-
-    help_template = 'write `judge {judge} of {parent} = tasks("questions.jsonl") {{ … }}`'
-
-
-class NothingPredicts(Diagnostic, code="E0428"):
-    """A bound on a judged figure in a space without a KL score, by whose sum children are proposed."""
-
-    template = "no score of `{space}` predicts `{text}`"
-    help_template = "declare one: `score kl of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
-
-
-class JudgedNotMeasured(Diagnostic, code="E0429"):
-    """A bound on a judged figure in a search that measures no children."""
-
-    template = "`{text}` is measured of children, and `refine = none` measures none"
-    help_template = "write `refine = measured({children})`, or leave `refine` out"
-
-
-class OtherParentJudged(Diagnostic, code="E0430"):
-    """A judge of another parent than the search's."""
-
-    template = "`{judge}` judges children of `{got}`, and these are of `{wanted}`"
-
-
-class SumOfDrops(Diagnostic, code="E0434"):
-    """A bound on the sum of a score that measures drops in accuracy."""
-
-    template = "drops in accuracy do not add up: a bound on the sum of `{score}` says nothing of a child"
-    help_template = (
-        "declare a `judge`, and bound what it measures of whole children: `require taste.kept >= 95%`"
-    )
+JudgedAlone = Mistake(
+    "E0426",
+    "`{text}` is measured of whole children, so it has a bound of its own",
+    "write `require {text} {op} {example}`",
+)
+NoQuestions = Mistake(
+    "E0427",
+    "judge `{judge}` asks no questions",
+    'write `judge {judge} of {parent} = tasks("questions.jsonl") {{ … }}`',
+)
+NothingPredicts = Mistake(
+    "E0428",
+    "no score of `{space}` predicts `{text}`",
+    "declare one: `score kl of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`",
+)
+JudgedNotMeasured = Mistake(
+    "E0429",
+    "`{text}` is measured of children, and `refine = none` measures none",
+    "write `refine = measured({children})`, or leave `refine` out",
+)
+OtherParentJudged = Mistake("E0430", "`{judge}` judges children of `{got}`, and these are of `{wanted}`")
+SumOfDrops = Mistake(
+    "E0434",
+    "drops in accuracy do not add up: a bound on the sum of `{score}` says nothing of a child",
+    "declare a `judge`, and bound what it measures of whole children: `require taste.kept >= 95%`",
+)
 
 
 def lower_judge(judge: Declared) -> nodes.Judge:

@@ -66,17 +66,12 @@ def lower_search(search: Declared) -> nodes.Search | None:
 def _refine(settings: Settings) -> nodes.Refine | None:
     """`refine = measured(24)` or `none`."""
     ctx, entry, takes = settings.ctx, settings.entries["refine"], settings.known("refine")
-    span = entry.expr.span
-    if isinstance(entry.expr, tree.Literal_):
-        number = entry.expr.text if entry.expr.text.isdigit() and int(entry.expr.text) else "24"
-        help = f"write `refine = measured({number})`: so many children are measured"
-        raise ctx.wrong(span, "the way to refine", "`measured(…)` or `none`", f"`{ctx.source(span)}`", help)
     call = read_call(ctx, entry.expr, entry.scope, takes)
     form = takes.calls[call.name]
     if form.node is None:  # `none`
         from_call(ctx, call, form)
         return None
-    return cast(nodes.Refine, lower_call(ctx, call, form, where=ctx.where(span)))
+    return cast(nodes.Refine, lower_call(ctx, call, form, where=ctx.where(entry.expr.span)))
 
 
 def searched_space(ctx: Context, search: Symbol) -> Symbol | None:

@@ -255,44 +255,25 @@ def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list
         step = as_whole(ctx, Quantity(found.step or Fraction(1)), item.span, "`step`", 1)
     else:
         elements = found.items if isinstance(found, values.ListValue) else (found,)
-        return ctx.all(_layer, elements, space, item, scope)
-    first = 0 if low is None else ctx.attempt(_layer, ctx, low[0], space, low[1], scope)
-    last = ctx.attempt(_layer, ctx, high[0], space, high[1], scope) if high else space.shape.layers - 1
+        return ctx.all(_layer, elements, space, item)
+    first = 0 if low is None else ctx.attempt(_layer, ctx, low[0], space, low[1])
+    last = ctx.attempt(_layer, ctx, high[0], space, high[1]) if high else space.shape.layers - 1
     if first is None or last is None or step is None:
         raise Refused
     return list(range(first, last + 1, step))
 
 
-def _layer(ctx: Context, value: Value, space: SpaceInfo, item: tree.Expr, scope: Scope) -> int:
+def _layer(ctx: Context, value: Value, space: SpaceInfo, item: tree.Expr) -> int:
     """The layer that an index names. Only a number that is written out counts from the end; none is ever clamped."""
     number, span, layers = as_whole(ctx, value, item.span, "a layer"), item.span, space.shape.layers
     if space.guessed:
         return number % layers
-    help = _instead_of_index(ctx, item, scope, number, layers)
     if number < 0 and ctx.written.get(id(value)) is not value:
-        raise ctx.refuse(errors.ComputedIndex(span, text=ctx.source(span), index=number, help=help))
+        raise ctx.refuse(errors.ComputedIndex(span, text=ctx.source(span), index=number))
     if not -layers <= number < layers:
         said: Args = {"index": number, "parent": space.parent, "layers": layers, "last": layers - 1}
-        raise ctx.refuse(errors.LayerOutOfRange(span, "out of range", help=help, **said))
+        raise ctx.refuse(errors.LayerOutOfRange(span, "out of range", **said))
     return number % layers
-
-
-def _instead_of_index(ctx: Context, item: tree.Expr, scope: Scope, number: int, layers: int) -> str | None:
-    """The values for which `i - 1` and the like name a layer; None for an index of another form."""
-    if not isinstance(item, tree.Binary) or item.op not in ("+", "-"):
-        return None
-    variable, amount = item.left, ctx.value(item.right, scope)
-    is_local = isinstance(variable, tree.Name) and scope.local(variable.text)
-    if not isinstance(amount, Quantity) or not (is_local or isinstance(variable, tree.Attribute)):
-        return None
-    step = int(amount.value) if item.op == "+" else -int(amount.value)
-    name, low, high = ctx.source(variable.span), max(0, -step), min(layers, layers - step) - 1
-    if low > high:
-        return None
-    kept = f"at {low} or above" if number < 0 else f"at {high} or below"
-    over = f"layers[{low}..{high}]" if isinstance(variable, tree.Attribute) else f"{low}..{high}"
-    loop = name.partition(".")[0]
-    return f"`{name}` is {number - step} here: keep it {kept}, as in `for {loop} in {over}`"
 
 
 def each_instance(ctx: Context, loop: tree.ForAll, scope: Scope, read: Read) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from math import ceil, floor
 from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
-from puzzledsl.base.phrases import closest, listed
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import TERMS_PER_STEP, Context, Refused
@@ -20,7 +19,7 @@ from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import ALTERNATIVES, CONSTRUCTORS
+from puzzledsl.language.kinds import CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 
@@ -31,11 +30,6 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
     function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
     if function is None and isinstance(name, tree.Name):
         if name.text not in CONSTRUCTORS:
-            if name.text == "range":
-                meant = _range_of(ctx, expr)
-                help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
-                fixes = [Fix.replace(expr.span, meant)] if meant else []
-                raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
             known = (*FUNCTIONS, *sorted(CONSTRUCTORS))
             unknown_name(ctx, name, scope, known, kinds=("fn", "let", "hardware"))
             raise Refused
@@ -57,18 +51,6 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
         help = f"layers are selected in square brackets: write `{text}[{subscript}]`"
         fixes = [Fix.replace(expr.span, f"{text}[{subscript}]")]
     raise ctx.wrong(expr.function.span, "what is called", "a function", function, help, fixes)
-
-
-def _range_of(ctx: Context, expr: tree.Call) -> str:
-    """Return the range of the language that `range(1, 31)` means; empty where it is not certain."""
-    bounds = [argument.value for argument in expr.arguments if argument.name is None]
-    plain = all(isinstance(b, tree.Literal_ | tree.Name | tree.Attribute) for b in bounds)
-    if not plain or not 1 <= len(bounds) <= 3 or len(bounds) < len(expr.arguments):
-        return ""
-    texts = [ctx.source(bound.span) for bound in bounds]
-    start, stop = ("0", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
-    last = str(int(stop) - 1) if stop.isdigit() else f"{stop} - 1"
-    return f"{start}..{last}" + (f" step {texts[2]}" if len(texts) == 3 else "")
 
 
 def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: Scope) -> Value:
@@ -125,12 +107,6 @@ def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> valu
     return found
 
 
-ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
-    "floor": lambda x: Fraction(floor(x)),
-    "ceil": lambda x: Fraction(ceil(x)),
-    "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
-    "abs": abs,
-}
 EXTREMES: dict[str, Callable[..., Any]] = {"min": min, "max": max}
 
 
@@ -192,14 +168,8 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
         keys: list[values.TermKey] = [("count", value.sub_block, value.names[i], i) for i in value.indices]
         return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=value.space)
     if not isinstance(value, values.Boolean | values.Formula | values.Conjunction):
-        help, fixes, text = "", list[Fix](), ctx.source(span)
-        name = value.name if isinstance(value, values.Constructed) else ""
-        if isinstance(value, values.SubBlocks):
-            help = f"say what: `count({value.sub_block} is noop)`"
-        elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
-            help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
-            fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
-        raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
+        part = value.sub_block if isinstance(value, values.SubBlocks) else "ffn"
+        raise ctx.wrong(span, _COUNTED, _COUNTS, value, f"say what: `count({part} is noop)`")
     statement = tables.as_formula(ctx, value, span)
     match statement:
         case values.Boolean(value=true):
@@ -252,22 +222,6 @@ def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoRetu
     raise ctx.refuse(errors.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
 
 
-def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    if len(items) != 1:
-        said: Args = {"name": name, "takes": "1 argument", "got": len(items)}
-        raise ctx.refuse(errors.TooManyArguments(call.span, **said))
-    (item,), what = items, f"what `{name}` takes"
-    value = numbers.as_number(ctx, item.value, item.span, what)
-    if isinstance(value, Quantity):
-        form = value.form if name == "abs" else "plain"
-        return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
-    inside = tables.tables_of(ctx, [value], call.span)
-    if inside is None:
-        help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
-        raise ctx.refuse(errors.NotConstant(item.span, what=what, got="this", help=help))
-    return tables.pointwise(inside, value.dimension, ROUNDINGS[name])
-
-
 def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     found: list[values.Formula] = []
     for item in items:
@@ -294,7 +248,6 @@ _BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], Value]] =
     "mean": _mean,
     "distinct": read_distinct,
     **dict.fromkeys(EXTREMES, _extreme),
-    **dict.fromkeys(ROUNDINGS, _rounded),
     **dict.fromkeys(("all", "any"), _quantified),
     **dict.fromkeys(("runs", "longest"), read_runs),
 }

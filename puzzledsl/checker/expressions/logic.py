@@ -161,17 +161,12 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
 
 def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value:
     """`left same as right`, two layers or the same sub-block of both; true where nothing is left to choose."""
-    _need_one(ctx, left, node.left, right, node.right)
-    _need_one(ctx, right, node.right, left, node.left)
+    _need_one(ctx, left, node.left)
+    _need_one(ctx, right, node.right)
     assert isinstance(left, One) and isinstance(right, One)
     own, others = ("layer" if isinstance(side, values.Layers) else side.sub_block for side in (left, right))
     if own != others:
-        # the help makes the right side like the left
-        part, sides = others if own == "layer" else own, (node.left, node.right)
-        layers = [s.target if isinstance(s, tree.Attribute) and s.name.text in _NAMES else s for s in sides]
-        first, second = (f"{ctx.source(layer.span)}.{part}" for layer in layers)
-        said: Args = {"left": _NAMES[own], "right": _NAMES[others]}
-        raise ctx.refuse(errors.NotAlike(node.span, help=f"write `{first} same as {second}`", **said))
+        raise ctx.refuse(errors.NotAlike(node.span, left=_NAMES[own], right=_NAMES[others]))
     space, (i,), (j,) = left.space, left.indices, right.indices
     if i == j:
         return values.Boolean(True)
@@ -184,34 +179,12 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
     return values.Formula(nodes.Same(left=i, right=j, sub_blocks=open_), 1, space)
 
 
-def _need_one(ctx: Context, value: Value, side: tree.Expr, other: Value, other_side: tree.Expr) -> None:
-    """Refuse anything but a layer or a sub-block of one, with what may have been meant."""
+def _need_one(ctx: Context, value: Value, side: tree.Expr) -> None:
+    """Refuse anything but a layer or a sub-block of one."""
     if isinstance(value, One) and value.single and value.indices:
         return
-    text, beside, got = ctx.source(side.span), ctx.source(other_side.span), values.describe(value)
-    help = "write `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both"
-    match value:
-        case values.Layers() | values.SubBlocks():
-            part = f".{value.sub_block}" if isinstance(value, values.SubBlocks) else ""
-            got = (f"the {'FFN' if part == '.ffn' else part[1:]} of " if part else "") + "several layers"
-            layers = ctx.source(side.target.span) if part and isinstance(side, tree.Attribute) else text
-            here, there = value.indices, other.indices if isinstance(other, One) and not other.single else ()
-            beside = f"layers[0]{part}" if here == there else beside
-            meant = f"all(l{part} same as {beside} for l in {'layers' if layers == part[1:] else layers})"
-            help = f"go through them: `{meant}`"
-            if here and there and here != there:
-                away, step = there[0] - here[0], (*here, here[0] + 1)[1] - here[0]
-                each = f"{here[0]}..{here[-1]}" + (f" step {step}" if step > 1 else "")
-                far = f"layers[i {'+' if away > 0 else '-'} {abs(away)}]{part}"
-                help = f"go through them: `for i in {each} {{ require layers[i]{part} same as {far} }}`"
-                if [i + away for i in range(here[0], here[-1] + 1, step)] != list(there):
-                    help = f"the sides have {len(here)} and {len(there)} layers; go through pairs of them in a `for`"
-        case values.Constructed():
-            help = f"an alternative stands behind `is`: `{beside} is {text}`"
-        case values.Facts() | values.Symbolic() if isinstance(value, values.Facts) or tables.layer_of(
-            [value]
-        ):
-            help = "figures are compared with `==`: `layers[3].ffn.width == layers[2].ffn.width`"
+    got = "several" if isinstance(value, One) else value
+    help = "write `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both; go through several in a `for`"
     raise ctx.wrong(side.span, "each side of `same as`", "one layer or a sub-block of one", got, help)
 
 

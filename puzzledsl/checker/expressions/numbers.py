@@ -131,6 +131,8 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
         case values.Ref(symbol=symbol) if symbol.kind in _PARTS:
             thing, parts = _PARTS[symbol.kind]
             help = f"name a {thing}: " + ", ".join(f"`{symbol.name}.{part}`" for part in parts)
+        case values.Ref(symbol=symbol) if symbol.kind == "data":
+            help = "texts are mixed by their weights: `mix(corpus: 2, stories: 1)`"
         case values.Text(value=text) if ctx.source(span) == f'"{text}"' and _is_quantity(text):
             help, fixes = f"numbers have no quotes: write `{text}`", [Fix.replace(span, text)]
     raise ctx.wrong(span, what, "a number", value, help, fixes)

@@ -7,21 +7,19 @@ dimension; two operands of one layer are combined cell by cell.
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import COUNT, REQ_PER_S, TOK_PER_S, Dimension, Form, Quantity
+from puzzledsl.base.units import COUNT, REQ_PER_S, TOK_PER_S, Form, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_BITS, Context
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.logic import connect
-from puzzledsl.checker.expressions.values import Number, Scope, Symbol, Symbolic, Value, describe
+from puzzledsl.checker.expressions.values import Number, Scope, Symbolic, Value, describe
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import PER_SECOND
@@ -94,8 +92,6 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
 def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
     dimension = left.dimension / right.dimension
     if isinstance(right, Symbolic):
-        if layer_of([left, right]) is not None:
-            return _divided(ctx, operator.truediv, [left, right], dimension, at.right.span)
         if isinstance(left, Symbolic):
             _refuse_nonlinear(ctx, "/", "divides two things", at, left_span)
         help, beside = "turn it round: `a / x <= b` is `x >= a / b`", [Label(at.right.span, _DECIDED)]
@@ -110,8 +106,6 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
 
 
 def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
-    if left.dimension == right.dimension and layer_of([left, right]) is not None:
-        return _divided(ctx, operator.mod, [left, right], left.dimension, at.right.span)
     for side, span in ((left, left_span), (right, at.right.span)):
         if isinstance(side, Symbolic):
             raise ctx.refuse(errors.NotConstant(span, what="each side of `mod`", got="this"))
@@ -121,21 +115,6 @@ def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
     if right.value == 0:
         raise ctx.refuse(errors.DivisionByZero(at.right.span, "this is zero"))
     return Quantity(left.value % right.value, left.dimension)
-
-
-def _divided(
-    ctx: Context, of: Callable[..., Fraction], sides: list[Number], dimension: Dimension, at: Span
-) -> Number:
-    """Divide or take the remainder within one layer; an alternative that makes the divisor zero is refused."""
-    tables = tables_of(ctx, sides, at)
-    assert tables is not None
-    divisor = tables[1]
-    for attention, row in zip(divisor.names("attention"), divisor.cells, strict=True):
-        for ffn, cell in zip(divisor.names("ffn"), row, strict=True):
-            if cell == 0:
-                said = f"zero where layer {divisor.layer} has attention `{attention}` and ffn `{ffn}`"
-                raise ctx.refuse(errors.DivisionByZero(at, said))
-    return pointwise(tables, dimension, of)
 
 
 def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Span) -> NoReturn:
@@ -222,14 +201,9 @@ def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> 
         if isinstance(side, values.Facts):  # a figure of each layer
             figure = f"{side.sub_block}.{side.attribute}"
             sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
-            each, whole = f"{sides[0]} {op} {sides[1]} for l in layers", at.left.to(at.right)
+            each = f"{sides[0]} {op} {sides[1]} for l in layers"
             help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
-            head = _head(ctx, whole)
-            plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
-            meant = f"all({each})" if head.endswith("require") else ""
-            meant = each if head.endswith(("count(", "all(")) else meant
-            fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
-            raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
+            raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help)
     what = f"each side of `{op}`"
     first = numbers.as_number(ctx, left, at.left, what)
     return _numbers(ctx, first, op, numbers.as_number(ctx, right, at.right, what), at)
@@ -295,26 +269,20 @@ def comparable(ctx: Context, op: str, left: Number, right: Number, at: Sides) ->
     mine, first, other, second = right, at.right, left, at.left
     if isinstance(left, Quantity) and not isinstance(right, Quantity):
         mine, first, other, second = left, at.left, right, at.right
-    place, times, file, name = first, "", ctx.file_of(first), ctx.source(first)
-    match file.names.get(name):
-        case Symbol(item=tree.Param(default=tree.Literal_() as literal), file=own) if own is file:
-            place = first if name in ctx.settings else literal.span  # the literal that the `param` holds
+    times = ""
     if numbers.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
         times = f"{numbers.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
-    fixes = numbers.unit_fixes(other.dimension, mine, first, name)
-    if place != first:  # the type that the name is declared with takes no unit
-        fixes = [Fix.replace(place, times, safe=False)] if times else []
-    elif times:  # neither literal is certain to be the one meant
+    fixes = numbers.unit_fixes(other.dimension, mine, first, ctx.source(first))
+    if times:  # neither literal is certain to be the one meant
         multiple = Fix.replace(first, times, safe=False)
         fixes = [fix for known in fixes for fix in (replace(known, safe=False), multiple)]
     help = numbers.would_do(other.dimension, mine) or numbers.would_do(mine.dimension, other)
     if times:
-        said = f"`{times}` for {times.removesuffix('x')} times the parent's"
-        help = f"write {said}" if place != first else f"{help}, or {said}"
-    beside = [Label(second, numbers.label(other)), *([Label(first, "used here")] if place != first else [])]
+        help = f"{help}, or `{times}` for {times.removesuffix('x')} times the parent's"
+    beside = [Label(second, numbers.label(other))]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
     sides |= {"secondary": beside, "help": help, "fixes": fixes}
-    raise ctx.refuse(errors.UnlikeComparison(place, numbers.label(mine), **sides))
+    raise ctx.refuse(errors.UnlikeComparison(first, numbers.label(mine), **sides))
 
 
 def _between(ctx: Context, expr: tree.Compare, sides: list[Value], tally: values.Tally) -> Value:
@@ -342,39 +310,16 @@ def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formu
     return values.Formula(figure, tally.size, tally.space)
 
 
-def _head(ctx: Context, span: Span) -> str:
-    """Return the line before a span."""
-    return ctx.file_of(span).lines[span.line - 1][: span.column - 1].rstrip()
-
-
 def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> NoReturn:
     """Refuse `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
-    first, second, right_span = ctx.operand(at.left), ctx.operand(at.right), at.right
     of_layers = isinstance(left, values.SubBlocks | values.Layers)
     side, span = (left, at.left) if of_layers else (right, at.right)
-    plain = ctx.gap(at.left, at.right, op) is not None
-    meant, help, certain = "", "", True
+    first, second = ctx.operand(at.left), ctx.operand(at.right)
+    help = "compare a figure, `layers[3].ffn.width == 4096`, or count: `count(ffn is noop) == 20`"
     if all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right)):
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
         help = f"choices of two layers are compared with `same as`: write `{meant}`"
     elif of_layers and isinstance(right, values.Constructed):
-        line = ctx.file_of(right_span).lines[right_span.end_line - 1]
-        more = re.match(r"(\s*\|\s*[a-z]+\b(?!\s*\())*", line[right_span.end_column - 1 :])
-        others = more.group() if more else ""
-        second = f"({second}{others})" if others else second
-        right_span = replace(right_span, end_column=right_span.end_column + len(others))
         meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
-        if isinstance(left, values.SubBlocks) and not left.single and _head(ctx, at.left).endswith("require"):
-            certain = False
-            several = first.removesuffix(left.sub_block).removesuffix(".") or "layers"
-            meant = f"all(l.{left.sub_block}{meant.removeprefix(first)} for l in {several})"
         help = f"alternatives are compared with `is`: write `{meant}`"
-    elif isinstance(side, values.Layers) and not side.single:
-        help = "count the layers in which something holds: `count(attention is noop) == 20`"
-    elif isinstance(side, values.Layers):
-        help = "compare a figure of it, `layers[3].ffn.width == 4096`, or its choice, `layers[3].ffn is noop`"
-    else:
-        part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
-        help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
-    fixes = [Fix.replace(at.left.to(right_span), meant, safe=certain)] if meant and plain else []
-    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
+    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help)

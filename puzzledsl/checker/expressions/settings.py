@@ -288,18 +288,10 @@ def from_call(
             put(found, argument.name, entry, known)
             continue
         if place >= len(positional) and not form.rest:
-            help, fixes = "", list[Fix]()
             takes = f"{place or 'no'} argument{'' if place < 2 else 's'} without a name"
-            bare = [a for a in call.arguments if a.name is None]
-            if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
-                first, prompt, output = (a.span for a in bare)
-                comma = ctx.gap(prompt, output, ",")
-                meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
-                written = f"write `{name}({ctx.operand(first)}, {meant})`"
-                help = f"prompt and output tokens are joined by `->`: {written}"
-                fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
-            said: Args = {"name": name, "takes": takes, "got": len(bare)}
-            found.report(errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
+            bare = sum(a.name is None for a in call.arguments)
+            said: Args = {"name": name, "takes": takes, "got": bare, "help": form.write}
+            found.report(errors.TooManyArguments(argument.span, **said))
             break
         key = positional[place] if place < len(positional) else f"{place - len(positional)}"
         place += 1

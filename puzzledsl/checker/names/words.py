@@ -1,14 +1,8 @@
-"""Names and words: values in their scopes, words of closed lists, references, and help for unknown names and mistaken kinds.
-
-Each kind has its form: the parts after `of` or `on`, right of `=`, and between braces. A declaration that contradicts
-the form of its kind and fits another's is reported once and read as that kind, so that neither its body nor its uses
-cause further diagnostics: `eval final of best { loss = …, lr = … }` is meant as an uptrain.
-"""
+"""Names and words: values in their scopes, words of closed lists, references, and help for unknown names."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, count
@@ -25,7 +19,7 @@ from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Valu
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.stage_nodes import JUDGED
 from puzzledsl.language import words
-from puzzledsl.language.kinds import CONSTRUCTORS, FORMER, FORMER_FIGURES, KINDS
+from puzzledsl.language.kinds import CONSTRUCTORS, FORMER, FORMER_FIGURES
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
@@ -105,7 +99,8 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), 
     others = {s.name for s in scope.file.symbols() if kinds and s.kind not in kinds}
     others |= scope.all_local().keys() if kinds else set()
     fit = [known for known in scope.visible() if known not in others]
-    near = None if name.text in shipped_names() else closest(name.text, (*fit, *more))
+    known = name.text in shipped_names() or name.text in FORMER_FIGURES
+    near = None if known else closest(name.text, (*fit, *more))
     if near is not None and name.text in words.OTHER:
         near = Near(near, alone=False)  # a word of the language in a wrong place is no slip of the pen
     if near is None and scope.file.lost_names:
@@ -114,7 +109,7 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), 
 
 
 def report_unknown_names(ctx: Context) -> None:
-    """Report each undeclared name once, at its first use; or the unused declaration that uses on several lines agree to mean."""
+    """Report each undeclared name once, at its first use."""
     forgotten = [(file, name) for file, name in ctx.unknown if name in shipped_names()]
     for (file, name), uses in ctx.unknown.items():
         uses.sort(key=lambda use: use[0])
@@ -135,14 +130,10 @@ def report_unknown_names(ctx: Context) -> None:
             fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]
         if near:
             fixes = [Fix(f"write `{near}`", tuple(Edit(other, near) for other, _ in uses), safe=near.alone)]
-        place, beside = span, list[Label]()
-        if isinstance(symbol, Symbol) and symbol.file.file == file:
-            beside = [Label(symbol.span, "declared here")]
-            if lines and symbol not in ctx.used:
-                place, beside, help = symbol.span, [Label(span, "used here")], f"declare it as `{name}`"
-                fixes = [Fix.replace(symbol.span, name)]
+        own = isinstance(symbol, Symbol) and symbol.file.file == file
+        beside = [Label(symbol.span, "declared here")] if own and isinstance(symbol, Symbol) else []
         said: Args = {"name": name, "notes": notes, "help": help, "fixes": fixes, "secondary": beside}
-        ctx.report(errors.UnknownName(place, **said))
+        ctx.report(errors.UnknownName(span, **said))
 
 
 def _of_a_metric(ctx: Context, name: str, span: Span) -> str:
@@ -218,7 +209,6 @@ def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
     symbol = scope.file.names.get(name)
     if symbol is None or isinstance(symbol, values.Poison):
         return symbol or values.VALUES.get(name)
-    ctx.used[symbol] = None
     return value_of(ctx, symbol)
 
 
@@ -302,75 +292,3 @@ def check_settings(ctx: Context) -> None:
     for name in ctx.settings:
         if name not in known:
             ctx.report(errors.UnknownSetting(None, name=name, near=closest(name, known), help=help))
-
-
-_CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
-_LOSSES = {name: {*kind.settings["loss"].words} for name, kind in KINDS.items() if "loss" in kind.settings}
-_CALLED, _LOST = (Counter(chain.from_iterable(each.values())) for each in (_CALLS, _LOSSES))
-"""Words -> the number of kinds that take them. Those of one kind alone tell it apart."""
-
-
-def settle_kinds(ctx: Context, file: SourceFile) -> None:
-    """Report each declaration of a file that is surely of another kind than it says, and take it for that."""
-    for symbol in file.symbols(*KINDS):
-        meant = _meant(symbol) if symbol.file is file else None
-        if meant is not None:
-            assert isinstance(symbol.item, tree.Decl)
-            said: Args = {"name": symbol.name, "got": article(symbol.kind), "like": article(meant)}
-            ctx.report(errors.OtherKind(symbol.item.kind.span, near=Near(meant, alone=False), **said))
-            symbol.kind = meant
-
-
-def _meant(symbol: Symbol) -> str | None:
-    target, rest = _conflicts(symbol, symbol.kind)
-    if not rest and target < 2:  # the kind of its target alone is another mistake
-        return None
-    others = {kind: sum(_conflicts(symbol, kind)) for kind in KINDS if kind != symbol.kind}
-    best = min(others, key=lambda kind: others[kind])
-    return best if 4 * others[best] <= target + rest else None
-
-
-def _conflicts(symbol: Symbol, kind: str) -> tuple[int, int]:
-    """Number of parts of a declaration that contradict a kind's form: of its target, and the rest."""
-    assert isinstance(symbol.item, tree.Decl)
-    decl, form, target = symbol.item, KINDS[kind], 0
-    if decl.target is not None:
-        found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
-        wrong = found is not symbol and getattr(found, "kind", "") in KINDS.keys() - form.targets
-        target = (decl.preposition != form.preposition) + wrong if form.targets else 2
-    return target, _value(decl.value, kind, symbol.file) + sum(_statement(s, kind) for s in decl.body or ())
-
-
-def _value(call: tree.Expr | None, kind: str, file: SourceFile) -> int:
-    named = file.names.get(call.text) if isinstance(call, tree.Name) else None
-    if isinstance(named, Symbol) and isinstance(named.item, tree.Let):
-        call = named.item.value
-    elif isinstance(named, Symbol) and named.kind in KINDS:
-        return 2 * (kind != named.kind)
-    word = call.function if isinstance(call, tree.Call) else call
-    if not isinstance(word, tree.Name) or word.text not in _CALLED:
-        return 0
-    if (meant := _CALLS[kind].get(word.text)) is None:
-        return 2
-    arguments = call.arguments if isinstance(call, tree.Call) and _CALLED[word.text] > 1 else ()
-    return sum(a.name is not None and a.name.text not in meant.arguments for a in arguments)
-
-
-def _statement(statement: tree.Stmt, kind: str) -> int:
-    form = KINDS[kind]
-    match statement:
-        case tree.Assign(target=tree.Name(text="loss"), value=value) if kind in _LOSSES:
-            names = {node.text for node in tree.walk(value) if isinstance(node, tree.Name)}
-            words = {word for word in names if _LOST[word] == 1}
-            return int(bool(words) and not words & _LOSSES[kind])
-        case tree.Assign(target=tree.Name(text=name), op="=") if name != "layers":
-            return int(name not in form.settings)
-        case tree.Assign():
-            return int(not form.edits_layers)
-        case tree.Section(name=name):
-            return int(name.text not in form.sections)
-        case tree.ForAll():
-            return 2 * int("for" not in form.statements)
-        case tree.Require() | tree.Prefer() | tree.Objective() | tree.Solutions():
-            return 2 * int("require" not in form.statements)
-    return 0

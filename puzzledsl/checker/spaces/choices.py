@@ -122,22 +122,14 @@ class ChoiceReader:
             return
         read = partial(self.attempt, self._read_one, call, own, form)
         trials = [self.ctx.trial(partial(read, kind)) for kind in fit]
-        for problem in _shared([problems for _, problems, _ in trials], each):
+        for problem in _shared([problems for _, problems in trials], each):
             self.info.incomplete = True
             self.ctx.report(problem)
-        self.ctx.warnings += _shared([warnings for _, _, warnings in trials], each=False)
 
     def _read_one(self, call: Constructed, alternative: type[Alternative], form: Call, kind: _Kind) -> None:
         arguments = from_call(self.ctx, call, form, partial(CallArguments, info=self.info, shape=kind.shape))
         assert isinstance(arguments, CallArguments)
         for option in self._in_types(alternative.read(arguments), arguments, kind):
-            if option in kind.found and not call.scope.file.is_std:
-                help, part = "keep one of them", alternative.sub_block
-                if option.is_parent and call.name != "parent":
-                    help = f"the parent's width is {kind.shape.ffn_width} itself"
-                    if part == "attention":
-                        help = f"the parent has {kind.shape.kv_heads} key/value heads itself"
-                self.ctx.warnings.append(errors.SameAlternative(call.span, name=option.name, help=help))
             kind.found[option] = None
         self.info.incomplete |= arguments.failed
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import appearing
 from puzzledsl.child.checkpoint.contents import ChildFiles, Pieces, from_definition, write_shards
 from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
@@ -53,12 +53,12 @@ CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausal
 """Every class that config.json of an exported child may name, as `module.class`."""
 
 
-def foreign_code(directory: Path, child: ChildFiles) -> list[UntrustedCode]:
+def foreign_code(directory: Path, child: ChildFiles) -> list[Diagnostic]:
     """Return the files of code, in any folder, and configurations naming other code, that puzzledsl does not write; by path."""
     shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
     shipped[MLX_MODEL_FILE] = mlx_code().encode()
     found = [*_files(directory, shipped), *_names(directory)]
-    return sorted(found, key=lambda own: str(own.args["path"]))
+    return sorted(found, key=lambda own: own.message)
 
 
 def code_for(engine: str, directory: Path) -> bool:
@@ -70,7 +70,7 @@ def code_for(engine: str, directory: Path) -> bool:
     return engine in ("transformers", "vllm") and isinstance(named, dict) and "AutoModelForCausalLM" in named
 
 
-def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[UntrustedCode]:
+def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[Diagnostic]:
     for folder, folders, names in os.walk(directory):
         for name in folders:
             if (path := Path(folder, name)).is_symlink():
@@ -99,7 +99,7 @@ def _difference(path: Path, expected: bytes | None) -> str | None:
     return f"line {min(len(ours), len(theirs)) + 1 if same is None else same + 1} differs"
 
 
-def _names(directory: Path) -> Iterator[UntrustedCode]:
+def _names(directory: Path) -> Iterator[Diagnostic]:
     for path in directory.glob("*config.json"):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 import puzzledsl
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Mistake
 from puzzledsl.base.phrases import closest
-from puzzledsl.base.resources import Explanation
+from puzzledsl.base.resources import Explanation, folder
 
 GROUPS = {
     "00": "The shape of the text",
@@ -38,11 +38,11 @@ GROUPS = {
 }
 
 
-_DEFINITION = re.compile(r'^class \w+\(\w+, code="', re.MULTILINE)
+_DEFINITION = re.compile(r"^\w+ = Mistake\(", re.MULTILINE)
 
 
 @cache
-def all_codes() -> dict[str, type[Diagnostic]]:
+def all_codes() -> dict[str, Mistake]:
     """Return the diagnostics of all stages by code, in order, without loading the stages' libraries.
 
     A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
@@ -51,23 +51,19 @@ def all_codes() -> dict[str, type[Diagnostic]]:
     for path in sorted(root.glob("**/*.py")):
         if _DEFINITION.search(path.read_text("utf-8")):
             importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
-    ours = {c: kind for c, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.")}
+    ours = {code: Mistake.registry[code] for code in (path.stem for path in folder("errors").glob("*.md"))}
     return dict(sorted(ours.items(), key=lambda item: (item[0][1:], item[0])))
 
 
 CODE_HELP = "A code such as E0301. Without it all codes are listed."
-MARKDOWN_HELP = "Print the whole reference as Markdown (docs/errors.md)."
 
 
 def explain(
     code: Annotated[str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP)] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help=MARKDOWN_HELP)] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
     codes = all_codes()
-    if markdown:
-        print(reference([Explanation.of(kind) for kind in codes.values()]), end="")
-    elif code is None:
+    if code is None:
         print(listing([Explanation.of(kind) for kind in codes.values()]), end="")
     else:
         print(Explanation.of(codes[_known(code, list(codes))]).as_text(), end="")
@@ -84,19 +80,6 @@ def listing(explanations: list[Explanation]) -> str:
     for heading, group in groupby(explanations, key=group_of):
         out += ["", heading, *(f"  {each.code}  {each.summary}" for each in group)]
     return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
-
-
-def reference(explanations: list[Explanation]) -> str:
-    """Return the text of docs/errors.md."""
-    out = [
-        "# Diagnostics\n",
-        "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
-        " failure. `pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right."
-        " This page is made from the diagnostics themselves: `pzl explain --markdown > docs/errors.md`.\n",
-    ]
-    for heading, group in groupby(explanations, key=group_of):
-        out += [f"## {heading}\n", *(each.as_markdown() for each in group)]
-    return "\n".join(out)
 
 
 def _known(text: str, codes: list[str]) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
 
+TEMPLATES = Path(__file__).parents[1] / "templates"
 MEASURED = "measured"
 """The hardware of a program that times blocks on this machine."""
 NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
@@ -122,129 +124,41 @@ EXPORTS = {
 
 
 def program(parent: ParentLines, wanted: Wanted) -> str:
-    """The whole starter."""
-    uses, hardware = [parent.use], wanted.hardware
-    if hardware == MEASURED:
-        here, why = HERE[wanted.engine]
-    else:
+    """The whole starter: its template, filled."""
+    from puzzledsl.report.numbers import environment
+
+    shape, hardware, engine = parent.shape, wanted.hardware, wanted.engine
+    uses, (here, why) = [parent.use] if parent.use else [], HERE[engine]
+    if hardware != MEASURED:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
         here = f"{hardware}(gpus: 1)"
         why = "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks"
-    head = f"head = {BITS}\n" if _has_bits(parent.shape, wanted.engine) else ""
-    budget = CPU if hardware == MEASURED else GPU
-    use = "".join(f"{line}\n" for line in uses if line)
-    param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
-    if wanted.keep:
-        param = f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%"
-    return f"""\
-# {parent.comment}
-# `pzl check` finds mistakes, `pzl show` prints the space, `pzl run` does everything, in order, and can be stopped.
-{use}
-{param}
-
-parent original = {parent.value}
-
-## What each of the {parent.shape.layers} layers may become.
-space wide of original {{
-  attention = {_attention(parent.shape, wanted.engine)}
-  ffn = {_ffn(parent.shape, wanted.engine)}
-{head}  layers[0, -1] = parent  # the first and the last layer stay as they are
-}}
-
-hardware here = {here}  # {why}
-scenario chat on here = batch(1, 256 -> 256)  # batch, prompt -> output tokens
-
-# Your text: plain files with blank lines between documents; patterns (data/*.txt) work, too. One file can serve all:
-#   data corpus  = text("mine.txt", part: 0%..90%)    # and 90%..95%, 95%..100% for the others
-# Chats:
-#   data corpus  = jsonl("chats.jsonl", messages: messages, loss: answers, part: 0%..95%)
-#   data heldout = jsonl("chats.jsonl", messages: messages, loss: answers, part: 95%..100%)
-data corpus = text("data/train.txt")  # what pieces and child are trained and compared on
-data heldout = text("data/heldout.txt")  # what the finished child is measured on
-{_judge(wanted)}
-# Every alternative of every layer is made from the parent, then trained alone against the parent's own sub-block.
-bld pieces of wide {{
-  train = attention + ffn
-  tokens = {_tokens(parent.shape, wanted.engine, budget)}
-  heal = {budget.healed}  # that a whole child is fitted to once more; more is better
-  context = {budget.context}
-{_calibration(parent.shape)}  data = corpus
-}}
-
-# How much worse the parent gets with one piece in place: KL divergence of its outputs. Lower is better.
-score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data: corpus)
-
-{_search(wanted)}
-{_finished(parent.shape, wanted, budget)}
-export ship of {"best" if head else "final"} = {EXPORTS[wanted.engine]}
-"""
+    return (
+        environment(TEMPLATES)
+        .get_template("new.pzl.j2")
+        .render(
+            parent=parent,
+            uses=uses,
+            keep=wanted.keep,
+            attention=_attention(shape, engine),
+            ffn=_ffn(shape, engine),
+            bits=BITS if _has_bits(shape, engine) else "",
+            here=here,
+            why=why,
+            budget=CPU if hardware == MEASURED else GPU,
+            calibration=_calibration(shape),
+            export=EXPORTS[engine],
+        )
+    )
 
 
-def _judge(wanted: Wanted) -> str:
-    """The judge of a starter that must keep accuracy: text and questions that nothing else reads."""
-    if not wanted.keep:
-        return ""
-    return """\
-data unread = text("data/unread.txt")  # what children are chosen by; nothing else may read it
-
-# Multiple-choice questions that the parent can answer, 1,000 or more for a few percent of error, one JSON object a line:
-#   {"context": "The red planet is", "choices": ["Mars", "Venus"], "answer": 0}
-# Without questions write `judge taste of original { data = unread }`, and require `taste.kl` below.
-judge taste of original = tasks("data/questions.jsonl") { data = unread }
-"""
-
-
-def _search(wanted: Wanted) -> str:
-    if wanted.keep:
-        return """\
-# The fastest child that keeps the accuracy: children are built and judged, and the search goes on from what they show.
-search best of wide {
-  maximize chat.throughput
-  require taste.kept >= keep because "nobody should notice"
-  # require taste.kl <= 0.05  # nats a token; the best plain 4-bit file of SmolLM2-135M loses 0.11
-  # require chat.memory <= 8GiB
-  refine = measured(6)
-}
-"""
-    return """\
-search best of wide {
-  minimize kl
-  require chat.throughput >= speedup because "why you do this"
-  # require chat.memory <= 8GiB
-  # require params <= 70% * original.params
-  # refine = measured(12)  # the best of twelve children around the answer that are healed and measured whole
-}
-"""
-
-
-def _finished(shape: Shape, wanted: Wanted, budget: Budget) -> str:
-    """The child's training and its evaluation; rounded weights are not trained further."""
-    if _has_bits(shape, wanted.engine):
-        return """\
-# The child that was found, measured beside its parent.
-eval quality of best { data = heldout, tokens = 4Ki }  # = tasks("hellaswag.jsonl") adds multiple choice
-"""
-    return f"""\
-# The child that was found, trained against the parent as a whole, and measured beside it.
-uptrain final of best {{
-  loss = 1 * kld + 1 * cosine
-  tokens = {budget.child}  # more is better
-  context = {budget.context}
-  data = corpus
-}}
-eval quality of final {{ data = heldout, tokens = 4Ki }}  # = tasks("hellaswag.jsonl") adds multiple choice
-"""
-
-
-def _calibration(shape: Shape) -> str:
-    """The calibration of a mixture that gives each expert as many tokens as it has channels; none if the default does."""
+def _calibration(shape: Shape) -> int:
+    """Ki tokens of calibration that give each expert as many as it has channels; 0 where the default does."""
     from puzzledsl.ir.nodes import Bld
 
     mixtures = [own for own in shape.each if own.ffn == "moe"]
     needed = max((-(-own.expert_width * own.experts // own.top_k) for own in mixtures), default=0)
-    if needed <= Bld.model_fields["calibration_tokens"].default:
-        return ""
-    return f"  calibration = {-(-needed // 1024)}Ki  # as many tokens for each expert as it has channels\n"
+    return 0 if needed <= Bld.model_fields["calibration_tokens"].default else -(-needed // 1024)
 
 
 BITS = "parent(dtype: full | iq4_nl)"
@@ -286,13 +200,6 @@ def _ffn(shape: Shape, engine: str) -> str:
     if dense := next((own for own in shape.each if own.ffn == "dense"), None):
         found += [f"mlp(width: 75% | 50% | 25%, round: {_grid(dense.intermediate)})"]
     return " | ".join([*found, f"{_linear(engine)}noop"])
-
-
-def _tokens(shape: Shape, engine: str, budget: Budget) -> str:
-    """Tokens that a piece is trained on; what is rounded or left out has nothing to train."""
-    if _has_bits(shape, engine):
-        return "0  # rounding trains nothing: the errors of a matrix make up for each other"
-    return f"{budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives"
 
 
 def _linear(engine: str) -> str:
@@ -388,7 +295,8 @@ def _checked(text: str, path: Path) -> str:
     if checked.program is None:
         if is_new:
             os.removedirs(place.parent)
-        raise DiagnosticError(*(d for d in checked.diagnostics if d.severity == "error"))
+        errors = (d for d in checked.diagnostics if d.severity == "error")
+        raise DiagnosticError(*(replace(d, span=None, secondary=()) for d in errors))  # no file has its lines
     return text
 
 

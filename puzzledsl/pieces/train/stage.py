@@ -125,7 +125,7 @@ Enter = Callable[[Piece, str], None]
 
 def write_finished(
     order: Order, pieces: Iterable[PieceState], dtype: torch.dtype, enter: Enter
-) -> list[LossNotFinite]:
+) -> list[Diagnostic]:
     """Write and `enter` pieces of finite losses, in `dtype` (float32 where quantised); return diagnostics of the others.
 
     A piece keeps the better of its initial and its trained weights, by normalised MSE on held-out tokens.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from puzzledsl.base.diagnostics import Args, Diagnostic
+from puzzledsl.base.diagnostics import Args, Diagnostic, Mistake
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
@@ -79,7 +79,7 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     from puzzledsl.report.headline import endings
     from puzzledsl.report.subject import Subject, load_artefacts
 
-    kinds: dict[str, type[Diagnostic]] = {
+    kinds: dict[str, Mistake] = {
         "missed": errors.MissedInTheEnd,
         "ladder": errors.LadderIsBetter,
         "too_few": errors.KnownTooLittle,

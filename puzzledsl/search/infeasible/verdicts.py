@@ -13,7 +13,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 
 from puzzledsl.base import units
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Mistake
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import DIMENSIONS, LinearRequirement, Program, Requirement, Search
@@ -25,12 +25,8 @@ _UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 
 
-class NoSolution(Diagnostic, code="E0501", template="search `{name}` has no solution"):
-    """Requirements that no child meets together."""
-
-
-class NoAnswerInTime(Diagnostic, code="E0507", template="search `{name}`: no solution found by {how}"):
-    """A search that found no solution in its time, and no proof that there is none."""
+NoSolution = Mistake("E0501", "search `{name}` has no solution")
+NoAnswerInTime = Mistake("E0507", "search `{name}`: no solution found by {how}")
 
 
 def no_answer(

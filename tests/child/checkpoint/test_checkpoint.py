@@ -373,7 +373,7 @@ def test_a_foreign_directory_is_not_overwritten(tmp_path: Path) -> None:
     (other / "thesis.tex").write_text("x")
     for out in (other, made.parent, tmp_path / "parent" / "config.json"):
         found = problem(realise, made.definition, made.parent, made.pieces, out)
-        assert isinstance(found, WouldOverwrite)
+        assert found.kind == WouldOverwrite
     assert (other / "thesis.tex").read_text() == "x"
 
 
@@ -394,12 +394,12 @@ def test_a_piece_that_does_not_fit_is_a_diagnostic(
     layer = LayerDefinition(attention=LA, ffn=F, attention_piece=piece)
     definition = ModelDefinition(name="c", search="c", parent="p", layers=(layer,))
     found = problem(realise, definition, parent, {"attention-0": weights}.__getitem__, tmp_path / "out")
-    assert isinstance(found, PieceDoesNotFit) and reason in found.message
+    assert found.kind == PieceDoesNotFit and reason in found.message
     assert (piece or "(none)") in found.message and not (tmp_path / "out").exists()
     found = problem(assemble, load_parent(parent), definition, {"attention-0": weights}.__getitem__)
-    assert isinstance(found, PieceDoesNotFit) and reason in found.message
+    assert found.kind == PieceDoesNotFit and reason in found.message
     found = problem(realise, define([PARENT] * 2), parent, {}.__getitem__, tmp_path / "out")
-    assert isinstance(found, NoSuchLayer)
+    assert found.kind == NoSuchLayer
 
 
 BROKEN: list[dict[str, object]] = [
@@ -413,5 +413,5 @@ def test_a_broken_child_is_a_diagnostic(tmp_path: Path, changes: dict[str, objec
     made = Made(tmp_path, [(NA, F), (G1, NF)])
     path = made.out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    assert isinstance(problem(load_child, made.out), NotAChild)
-    assert isinstance(problem(load_child, made.parent), NotAChild)
+    assert problem(load_child, made.out).kind == NotAChild
+    assert problem(load_child, made.parent).kind == NotAChild

@@ -83,7 +83,6 @@ LayerOutOfRange = Mistake(
 )
 NoLayers = Mistake("E0402", "`{text}` selects no layer")
 EmptyChoice = Mistake("E0403", "{layers} left with no {sub_block} alternative")
-BadWidth = Mistake("E0404", "width {got} is {why} (the parent's is {intermediate})")
 NotInThisLayer = Mistake("E0417", "{layers} cannot have `{text}`: {why}")
 ShapeUnknown = Mistake(
     "E0405",
@@ -97,7 +96,6 @@ ShapeMismatch = Mistake(
 )
 UnsupportedParent = Mistake("E0407", "{file} cannot be used: {why}")
 ImpossibleShape = Mistake("E0408", "impossible shape: {why}")
-BadHardware = Mistake("E0409", "{what} of `{hardware}` must be {condition}, not {got}")
 NoPeak = Mistake("E0410", "`{hardware}` has no {dtype} peak")
 OverrideDoesNothing = Mistake("W0412", "this changes nothing: {why}")
 OtherSpace = Mistake("E0413", "`{name}` is about space `{got}`, not `{wanted}`")

@@ -85,6 +85,7 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     "result": lambda subject: subject.result,
     "requirements": requirements.requirement_lines,
     "uncalibrated": uncalibrated_notes,
+    "predictions": measured.predictions,
     "verdict": verdict,
     "endings": endings,
     "curves": curves.curves,

@@ -30,7 +30,7 @@ from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, l
 from puzzledsl.checker.expressions.values import Number, Scope, SpaceInfo, Symbol, Value, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metric_records import METRICS, PER_SECOND
 from puzzledsl.ir.references import judged_by, terms_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -297,19 +297,25 @@ class _Body:
         return unit if factor > 0 else numbers.scale(unit, Fraction(-1))
 
     def _against_the_grain(self, goal: values.Symbolic, span: Span, keyword: str) -> None:
-        """Warn of one amount that is better the other way round."""
-        (key, coefficient), *others = goal.terms.items()
-        metric = METRICS[str(key[2])].better if key[0] == "metric" else ""
-        better = "less" if key[0] == "score" else metric
-        asked = "less" if (keyword == "minimize") == (coefficient > 0) else "more"
-        if others or better in ("", asked):
+        """Warn of a goal all of whose terms are better the other way round."""
+        sign = -1 if keyword == "minimize" else 1
+        wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
+        fast = [key[0] == "metric" and key[2] in PER_SECOND for key in goal.terms]
+        if wanted != {-1 if all(fast) else 1}:
             return
+        costly = {name for name, metric in METRICS.items() if metric.better == "less"}
+        costs = (k[0] == "score" or (k[0] == "metric" and k[2] in costly) for k in goal.terms)
+        if not all(more or cost for cost, more in zip(costs, fast, strict=True)):
+            return
+        more, less = ("less", "more") if wanted == {-1} else ("more", "less")
         text = self.ctx.source(span)
         what = text.removeprefix("-").strip()
-        instead = f"{'maximize' if keyword == 'minimize' else 'minimize'} {text}"
         if keyword == "prefer":
-            instead = f"prefer {what if text.startswith('-') else f'-{what}'}"
-        said: Args = {"keyword": keyword, "direction": asked, "what": what, "other": better}
+            negated = f"-{what}" if len(goal.terms) == 1 else f"-({what})"
+            instead = f"prefer {what if text.startswith('-') else negated}"
+        else:
+            instead = f"{'maximize' if keyword == 'minimize' else 'minimize'} {text}"
+        said: Args = {"keyword": keyword, "direction": more, "what": what, "other": less}
         self.ctx.report(errors.AgainstTheGrain(span, help=f"write `{instead}`", **said))
 
     def _solutions(self, statement: tree.Solutions, scope: Scope) -> None:

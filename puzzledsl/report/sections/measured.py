@@ -1,4 +1,4 @@
-"""Measurements: parent against child, and the accuracy that is kept.
+"""Measurements: parent against child, the accuracy that is kept, and predictions against measurements.
 
 The accuracy that children keep beyond chance, task by task; and children that were measured around a search's optimum.
 """
@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Evaluation, Figure, Kept, MeasuredChild, ModelComparison, Refinement
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.report import numbers
@@ -82,6 +83,8 @@ class Row:
 
 Comparison = tuple[str, tuple[str, ...], tuple[tuple[str, tuple[Row, ...]], ...]]
 """One evaluation: its name, the models, and groups of rows under a title (a scenario, or nothing)."""
+Prediction = tuple[str, str, Number, Number, Number]
+"""A figure in words, the model, what was predicted and measured, and predicted / measured - 1."""
 
 
 def comparisons(subject: Subject) -> list[Comparison]:
@@ -177,6 +180,53 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
         kept = numbers.share(ratio)
         return Number(kept.text, kept.value, "of the parent's"), None
     return None, None
+
+
+def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
+    """By scenario: figures of parent and child that were both predicted and measured, and their ratio."""
+    tables = []
+    for name, scenario in subject.program.scenarios.items():
+        for declaration, evaluation in subject.evaluations:
+            timed = subject.timing(evaluation, name)
+            both = {
+                "parent": (_expected(subject, scenario, PARENT), subject.figures(evaluation, PARENT)),
+                "child": (_expected(subject, scenario, ""), timed),
+            }
+            keys = [k for k in TIMED if k != "latency_s" or f"{name}.throughput" not in timed]
+            rows = [row for key in keys for row in _predicted_rows(name, key, both)]
+            if rows:
+                many = len(subject.evaluations) > 1
+                tables.append((f"{name} ({declaration.name})" if many else name, rows))
+    return tables
+
+
+def _expected(subject: Subject, scenario: Scenario, model: str) -> dict[str, float]:
+    """Predictions under the keys of measured figures."""
+    if scenario.traffic is not None:
+        return {}  # its steps are of other numbers of sequences than what is timed
+    metrics, batch = subject.predicted(scenario.name, model), subject.batch(scenario.name) or 0
+    found = {"latency_s": metrics.get("latency", 0.0), "throughput": metrics.get("throughput", 0.0)}
+    prompts = batch * scenario.prompt
+    rates = {"prefill_tokens_per_s": ("ttft", prompts), "decode_tokens_per_s": ("tpot", batch)}
+    return found | {key: tokens / metrics[time] for key, (time, tokens) in rates.items() if metrics.get(time)}
+
+
+def _predicted_rows(
+    scenario: str, key: str, both: Mapping[str, tuple[dict[str, float], Figures]]
+) -> Iterator[Prediction]:
+    full, pairs = f"{scenario}.{key}", {}
+    for model, (expected, measured) in both.items():
+        figure, guess = measured.get(full), expected.get(key)
+        if figure and guess and figure.value > 0:
+            pairs[model] = (guess, figure.value)
+            shown = number_of(full, Figure(value=guess)), number_of(full, Figure(value=figure.value))
+            yield LABELS[key], model, *shown, numbers.change(guess / figure.value - 1)
+    if len(pairs) == 2:
+        guess, real = (pairs["child"][i] / pairs["parent"][i] for i in (0, 1))
+        if key == "latency_s":
+            guess, real = 1 / guess, 1 / real
+        what = LABELS[key].split(",")[0]
+        yield what, "speed-up", numbers.times(guess), numbers.times(real), numbers.change(guess / real - 1)
 
 
 ORIGINS: dict[str, str] = {

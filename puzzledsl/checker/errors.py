@@ -61,7 +61,6 @@ NothingToDecide = Mistake(
     "{what} does not depend on the child: it is always {value}",
     "name a metric, a score, `params`, `sum(…)`, `count(…)` or `layers[i]`; for constants there is `assert`",
 )
-NotARequirement = Mistake("E0313", "`{keyword}` needs {wanted}, not {got}")
 BadEquality = Mistake("E0314", "`{op}` cannot be required of {what}")
 AgainstTheGrain = Mistake("W0316", "`{keyword}` asks for {direction} of `{what}`, of which {other} is better")
 RatioWithoutMetric = Mistake(
@@ -131,11 +130,6 @@ NotBuilt = Mistake(
     "E0435",
     "{what} needs the child of `{search}`, and none is built",
     "leave `realise = false` out of `{search}`",
-)
-NotInFull = Mistake(
-    "E0431",
-    "`full` leaves out `{child}`, the child that `{evaluation}` evaluates",
-    "write `full = {written}`",
 )
 PromptsNotAFile = Mistake(
     "E0432",

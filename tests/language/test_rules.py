@@ -36,7 +36,7 @@ TALLIES = {
     "distinct(ffn) <= kl": "E0307",
     "distinct(ffn) <= 1.5": "E0304",
     "distinct(ffn) <= 1x": "E0303",
-    "distinct(ffn)": "E0313",
+    "distinct(ffn)": "E0303",
 }
 
 
@@ -240,7 +240,7 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("types.table", (search("require min(ffn.width) >= 3"), "E0307")),
         *refused("types.linear", (search("require max(l.ffn.width for l in layers) <= 3"), "E0307")),
         *refused("types.not-linear", (search("require params / chat.latency <= 3"), "E0308"), (search("require kl * kl <= 3"), "E0308"), (search("require 1 / chat.latency <= 3"), "E0308")),
-        *refused("require.comparison", (search("require params"), "E0313"), (search("require chat.memory <= 3"), "E0301")),
+        *refused("require.comparison", (search("require params"), "E0303"), (search("require chat.memory <= 3"), "E0301")),
         *refused("require.equality", (search("require chat.memory == 1GiB"), "E0314"), (search("require kl == 1"), "E0314"), (search("require params != 3"), "E0314")),
         *refused("require.ratio", (search("require 2 * chat.latency + 0.5x <= 3s"), "E0302"), (search("require 2x <= 3x"), "E0312")),
         *refused("require.throughput", (search("require chat.throughput + 1 tok/s >= 3 tok/s"), "E0309"), (search("require chat.throughput >= chat.throughput / 2 + 3 tok/s"), "E0309")),
@@ -252,9 +252,9 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("require.runs", (search("require runs(attention) <= 1"), "E0303"), (search("require runs(kl <= 3) <= 1"), "E0303"), (search("require longest(layers[0] is noop or layers[1] is noop) <= 1"), "E0303")),
         *refused("require.consecutive", (search("require runs(layers[1] is noop, layers[0] is noop) <= 1"), "E0303"), (search("require runs(layers[i mod 2] is noop for i in 0..2) <= 1"), "E0303")),
         *refused("require.distinct", (search("require distinct(ffn is noop) <= 1"), "E0303"), (search("require distinct(sum(ffn.width)) <= 1"), "E0303"), (search("require distinct(ffn, attention) <= 1"), "E0302")),
-        *refused("require.tally", *((search(f"require {text}"), code) for text, code in TALLIES.items()), (search("", goal="minimize distinct(ffn)"), "E0317"), (search("prefer -distinct(ffn)"), "E0317"), (search("prefer distinct(ffn) <= 2"), "E0313")),
+        *refused("require.tally", *((search(f"require {text}"), code) for text, code in TALLIES.items()), (search("", goal="minimize distinct(ffn)"), "E0317"), (search("prefer -distinct(ffn)"), "E0317"), (search("prefer distinct(ffn) <= 2"), "E0303")),
         *refused("overrides.computed", (search("for i in 0..3 { require layers[i - 1].ffn is mlp }"), "E0414"), (search("require all(layers[l.index - 1] is noop for l in layers)"), "E0414"), (search("for i in 0..3 { require layers[i + 1].ffn is mlp }"), "E0401")),
-        *refused("prefer.order", (search("prefer kl <= 3"), "E0313")),
+        *refused("prefer.order", (search("prefer kl <= 3"), "E0303")),
         *refused("solutions.apart", (search("solutions 3 apart 5"), "E0304"), (search("solutions 0"), "E0304")),
         *refused("search.score-space", ("space v of p { ffn = parent | noop }\nsearch s of v { minimize kl }", "E0413")),
         *refused("solver.choice", (search("solver = greedy"), "E0305"), (search("solver = cpsat(seeds: 1)"), "E0204"), (search("solver = cpsat, solver = cpsat"), "E0208")),

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
-from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, dense, owning_downs
+from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, owning_downs
 from puzzledsl.models.mixtures.smaller import (
     damage_order,
     groups_of,
@@ -209,14 +209,3 @@ def test_few_tokens_do_little_harm():
     few = SEEN[:24]
     fewer = full.only([0, 1, 2, 3])
     assert error(overwrite(owning_downs(fewer), few, full(few)), full) < 1.1 * error(fewer, full)
-
-
-def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none():
-    """And one of equal experts is a dense FFN."""
-    full = mixture()
-    same = replace(full, experts=[full.experts[0]] * EXPERTS)
-    for parent, width, most in ((full, 2 * WIDTH, 0.5), (same, EXPERTS // 2 * WIDTH, 0.1)):
-        whole, y = dense(parent, [], SEEN, parent(SEEN), width), parent(UNSEEN)
-        made = whole.down(parent.rules.activate(whole.gate(UNSEEN), whole.up(UNSEEN)))
-        assert whole.width == width
-        assert float((made - y).square().sum()) < most * float((y - y.mean(0)).square().sum())

@@ -21,7 +21,6 @@ from puzzledsl.models.mixtures.smaller import (
     overwrite_downs,
     reap,
     refit_router,
-    smaller,
 )
 
 HIDDEN, WIDTH, EXPERTS = 16, 12, 6
@@ -190,18 +189,6 @@ def test_weights_of_half_precision_are_fitted_as_well_as_they_can_be(dtype):
     assert {expert.down.weight.dtype for expert in fitted.experts} == {dtype}
     best = refit_downs(exact.only([0, 1, 2, 3]), SEEN, exact(SEEN))
     assert error(fitted, exact) < 1.02 * error(best, exact)
-
-
-@pytest.mark.parametrize(("experts", "top_k", "width"), [(3, 2, WIDTH), (EXPERTS, 2, WIDTH // 2), (4, 1, 9)])
-def test_a_smaller_mixture_beats_rivals_of_its_size(experts, top_k, width):
-    full = mixture()
-    order = damage_order(full, SEEN, full(SEEN))
-    ours = smaller(full, [order], SEEN, full(SEEN), experts=experts, top_k=top_k, width=width)
-    assert (len(ours.experts), ours.top_k, {e.width for e in ours.experts}) == (experts, top_k, {width})
-    highest = torch.tensor(reap(full, SEEN)).topk(experts).indices.sort().values.tolist()
-    rival = replace(full.only(highest), top_k=top_k)
-    plain = replace(rival, experts=[e.channels(torch.arange(width)) for e in rival.experts])
-    assert error(ours, full) < error(plain, full)
 
 
 def test_few_tokens_do_little_harm():

@@ -78,7 +78,8 @@ def refinement_tokens(job: BldJob, hidden: int) -> tuple[int, int]:
 
 
 CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
-"""Most tokens of a calibration batch, and least number of batches."""
+"""Most tokens of a calibration batch, and least number of batches (if there are that many blocks). Several batches are needed
+because the last ones judge what is fitted to the others."""
 HELD_OUT_TOKENS = 4096
 """Most held-out tokens of a BLD. Of fewer than eight times as many training tokens, an eighth is held out, at least one block."""
 BLOCK_SHARE, MAX_BLOCK = 32, 64
@@ -86,8 +87,8 @@ BLOCK_SHARE, MAX_BLOCK = 32, 64
 ELIMINATED_BYTES, SUMMED_BYTES = 80, 80
 """Bytes read and written a number of the inverse in each round: rows and columns gathered, one update, and their copies; and a
 number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
-LAZY, COLUMN_FLOP = 128, 5e6
-"""Columns whose errors are collected (`models.precision.gptq`), and what a column of the loop takes besides."""
+LAZY, COLUMN_FLOP = 32, 5e6
+"""GPTQ's columns whose errors are collected before they reach the rest of the matrix, and what a column takes besides."""
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
 

@@ -302,20 +302,14 @@ def parse(
     settings: Mapping[str, object] | None = None,
     **params: object,
 ) -> Program:
-    """Check a program that is given as text.
+    """Check a program that is given as text, as `load` does a file.
 
     Args:
         text: The program.
         folder: The directory that relative paths in it start at.
         build: The build directory. Default: `build/` in `folder`.
-        settings: Values for the program's `param`s, as for `load`.
+        settings: Values for the program's `param`s.
         **params: The same.
-
-    Returns:
-        The checked program.
-
-    Raises:
-        DiagnosticError: The program has mistakes. All of them are in `.diagnostics`.
     """
     return _opened(Path(folder) / "program.pzl", text, build, {**(settings or {}), **params})
 

@@ -215,15 +215,7 @@ class Variations:
         return solve_built(self._asked(requirements, time_s), Silent(), explain=False)
 
     def explain(self, requirements: Iterable[Requirement], *, time_s: float = EXPLAIN_S) -> SearchResult:
-        """Solve as `solve` does; of an infeasible search find the smallest conflict and the smallest way out.
-
-        Args:
-            requirements: What the child must meet.
-            time_s: Seconds for the answer, and again for the conflict.
-
-        Returns:
-            The answer with its `conflict`, and its `relaxation` if there is one.
-        """
+        """Solve as `solve` does, and of an infeasible search find `conflict` and `relaxation`, in as many seconds again."""
         from puzzledsl.search.solve import solve_built
 
         return solve_built(self._asked(requirements, time_s), Silent())
@@ -236,19 +228,10 @@ class Variations:
         *,
         time_s: float = WHY_S,
     ) -> WhyResult | SearchResult:
-        """Prove what every other choice of one layer would cost under these requirements.
-
-        Args:
-            requirements: What the child must meet.
-            layer: The layer, from 0.
-            sub_block: One sub-block of it. Default: both.
-            time_s: Seconds. Regrets that are not proven by then are given between bounds.
+        """Prove what every other choice of one layer would cost under these requirements, as `Program.why` does.
 
         Returns:
             The regrets; the answer itself where no child meets the requirements.
-
-        Raises:
-            ValueError: The parent has no such layer.
         """
         from puzzledsl.pipeline.execute import of_sub_block
         from puzzledsl.search.sensitivity.why import why_built
@@ -257,15 +240,7 @@ class Variations:
         return of_sub_block(why_built(self._asked(requirements, time_s), time_s, [layer]), sub_block)
 
     def subject(self, requirements: Iterable[Requirement], result: SearchResult) -> Subject:
-        """Return the search with these requirements and an answer to them: what pictures of `puzzledsl.report` are drawn from.
-
-        Args:
-            requirements: What was asked for.
-            result: The answer.
-
-        Returns:
-            The search with its tables.
-        """
+        """Return the search with these requirements and an answer to them: what pictures of `puzzledsl.report` are drawn from."""
         from puzzledsl.pipeline.inputs import read_tables
         from puzzledsl.report.subject import Artefacts, Subject
 

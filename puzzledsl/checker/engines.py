@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from puzzledsl.alternatives.alternative import Alternative, served
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Mistake, RecipeOfQuantised, Span
@@ -19,7 +19,6 @@ from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import ENGINES, RECIPES, Engine
 from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in, of_one_cache, unlike_cache
-from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree
 
 SMALL_ROUNDING_BITS = 8
@@ -156,8 +155,6 @@ def alternatives_of(space: nodes.Space) -> Iterator[Alternative]:
     return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
 
 
-FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
-"""Runtime -> the export format that is for it."""
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
     recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
 }
@@ -208,9 +205,7 @@ class _ExportCheck:
         for reason in absent[:1] if found.absent[0] else absent:
             said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
             beside = [Label(ctx.span_of(parent.where), "the parent")]
-            fits = {n: fit(r, parent.shape, choices, parent.computation) for n, r in RUNTIMES.items()}
-            able = [self._runtime(name) for name, other in fits.items() if not any(other.absent)]
-            help = f"write {listed(able, 'or')}" if able else ""
+            help = f"write {self._runtime('transformers')}"
             ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
         if absent:
             return
@@ -264,19 +259,11 @@ class _ExportCheck:
         return f"+{size} and +{share:.2g} % decode latency{each}"
 
     def _runtime(self, name: str) -> str:
-        """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
-        format_ = FORMATS[name]
-        if format_ != "hf":
-            return f'`{format_}("…")`'
+        """Return how an export names another runtime of `hf`: by `runtime:` in its own call, or by another call."""
         return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
 
     def _absent_help(self, lack: Lack) -> str:
-        own, name = (self.parent.shape.base or self.parent.shape).at(lack.layers[0]), lack.alternative.name
-        drop = f"drop `{name}` from the space"
+        name, other = lack.alternative.name, self._runtime("transformers")
         if lack.kept:
-            drop = f"replace `{name}`, which the parent has, in those layers"
-        for runtime in RUNTIMES.values():
-            answers = (served(lack.alternative, a, own, first=False) for a in runtime.architectures)
-            if any(answer.kind != "absent" for answer in answers):
-                return f"{drop}, or write {self._runtime(runtime.name)}"
-        return drop
+            return f"replace `{name}`, which the parent has, in those layers, or write {other}"
+        return f"drop `{name}` from the space, or write {other}"

@@ -56,7 +56,7 @@ NotThisChild = Mistake(
 UntrustedCode = Mistake(
     "E0741",
     "`{path}` is not what puzzledsl writes: {reason}",
-    "nothing of it was run; export the child again",
+    "nothing of it was run; export the child again, or give `--trust-remote-code` if you know this code",
 )
 NoPiece = Mistake(
     "E1021", "search `{search}` chose {what} in {layers}, and no `bld` of space `{space}` makes {it}"

@@ -12,7 +12,7 @@ from puzzledsl.explore.sheet import Answer, Bound, Question, Sheet, Statement, a
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.numbers import METRIC_UNITS, by_regret, environment, is_negligible, told
+from puzzledsl.report.numbers import METRIC_UNITS, by_regret, environment, is_negligible, regret_text, signed
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
@@ -143,7 +143,7 @@ def _options(
     for regret in by_regret(mine):
         option = options[regret.alternative]
         option["is_chosen"] = regret.alternative == mine.chosen
-        option["regret"] = "chosen" if option["is_chosen"] else told(regret)
+        option["regret"] = "chosen" if option["is_chosen"] else regret_text(regret, signed)
         option["sort"] = "" if option["is_chosen"] else _sort(regrets, regret)
     return [options[regret.alternative] for regret in by_regret(mine)]
 

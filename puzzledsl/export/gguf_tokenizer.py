@@ -151,6 +151,11 @@ def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
 
 def tensors_of(path: Path) -> list[Any]:
     """Return the tensors of a GGUF file. Raises ValueError, IndexError or OverflowError for another file."""
+    return list(read_without_arrays(path).tensors)
+
+
+def read_without_arrays(path: Path) -> Any:
+    """Return gguf's reader of a file, whose fields lack arrays. Raises ValueError, IndexError or OverflowError."""
     import gguf
 
     class Reader(gguf.GGUFReader):
@@ -181,4 +186,4 @@ def tensors_of(path: Path) -> list[Any]:
                 return super()._get_field_parts(orig_offs, raw_type)
             return at - orig_offs, [], [], []
 
-    return list(Reader(path).tensors)
+    return Reader(path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.precision import KV, CacheName, ServedCaches
@@ -184,6 +184,19 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
         lambda layer: {
             f"{FFN.module}.{name}": weight.shape
             for name, weight in (layer.ffn.weights(layer.own).items() if _is_dense(layer) else ())
+        },
+    )
+
+
+def with_linear_biases(child: ChildFiles) -> ChildFiles:
+    """Add a zero bias to linear sub-blocks of a child whose attentions, or FFNs, have biases, as mlx-lm requires."""
+    flags: dict[type, bool] = {LinearAttention: child.shape.attention_bias, LinearFfn: child.shape.mlp_bias}
+    return _with_zeros(
+        child,
+        lambda layer: {
+            f"{part.module}.linear.bias": (child.shape.hidden,)
+            for part, alternative in ((ATTENTION, layer.attention), (FFN, layer.ffn))
+            if flags.get(type(alternative))
         },
     )
 

@@ -33,7 +33,7 @@ from puzzledsl.child.checkpoint.contents import (
     from_parent,
     load_checkpoint,
 )
-from puzzledsl.child.checkpoint.write import foreign_code, write_checkpoint
+from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild
 from puzzledsl.data.tasks import common_prefix
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
@@ -204,14 +204,18 @@ def open_model(directory: Path) -> ChildFiles:
     return from_directory(directory) if is_child(read_config_json(directory)) else from_parent(directory)
 
 
-def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -> tuple[EngineResult, ...]:
+def verify(
+    directory: Path, engines: Sequence[EngineName], progress: Progress, *, trust: bool = False
+) -> tuple[EngineResult, ...]:
     """Run the model of a directory in each engine, in float32.
 
-    Engines run a copy with our own model code, so the directory's must be the same, byte for byte.
+    Engines run a copy with our own model code, so the directory's must be the same, byte for byte. With `trust`, other
+    code is allowed, and the engines that would run it load the directory itself.
     Raises DiagnosticError: UntrustedCode, and those of a directory without a model.
     """
     child = open_model(directory)
-    if is_child(read_config_json(directory)) and (foreign := foreign_code(directory, child)):
+    foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else []
+    if foreign and not trust:
         raise DiagnosticError(*foreign)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
@@ -222,7 +226,8 @@ def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -
     with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
-            results.append(_one(child, directory, engine, folder, prompts, expected, slack))
+            path = directory if foreign and code_for(engine, directory) else None
+            results.append(_one(child, directory, engine, folder, prompts, expected, path, slack))
             progress.advance()
     return tuple(results)
 
@@ -234,12 +239,13 @@ def _one(
     folder: Path,
     prompts: list[list[int]],
     expected: list[tuple[Array, list[int]]],
+    path: Path | None,
     slack: float,
 ) -> EngineResult:
     if python_of(engine) is None:
         return EngineResult(engine=engine, status="absent", reason="not installed")
     try:
-        path = prepare(child, directory, engine, folder)
+        path = path or prepare(child, directory, engine, folder)
     except DiagnosticError as error:
         reason = "; ".join(diagnostic.message for diagnostic in error.diagnostics)
         return EngineResult(engine=engine, status="refused", reason=reason)

@@ -1,9 +1,11 @@
 """Convert a child's directory to the declared export: for transformers, vLLM or MLX, or a GGUF file.
 
-A directory for MLX includes a model file, which `mlx_lm.load(directory, trust_remote_code=True)` runs: mlx-lm's own model
-of such children has one head size and no norms on queries and keys, and ignores windows. Quantised sub-blocks are w = scale *
-code + bias for groups of a row, codes not negative (`mlx.core.quantize`): those of q8_0, q4_0 and int4 are shifted by half their
-range, which the bias takes back. The bias of q4_1 is its minimum.
+mlx-lm's nemotron-nas model runs the child if it can represent it. Otherwise the directory includes a model file,
+which `mlx_lm.load(directory, trust_remote_code=True)` runs. mlx-lm's model does not support heads that are not hidden
+/ heads wide, norms on queries and keys, windows (it ignores them), or a linear first attention (it takes the cache's
+position from it). Quantised sub-blocks are w = scale * code + bias for groups of a row, codes not negative
+(`mlx.core.quantize`): those of q8_0, q4_0 and int4 are shifted by half their range, which the bias takes back. The bias of q4_1
+is its minimum.
 
 vLLM's backend runs the model code in the directory. It makes one KV cache for each layer, so layers are grouped: each has one
 attention, and the layers without a cache that follow it, or precede the first, are inside it. It makes mixtures of one size
@@ -39,14 +41,16 @@ from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.lowering import (
     WINDOW_KEYS,
+    as_family,
     choose,
     lower,
     multiple_of,
     pad_widths,
     served_caches,
     windows,
+    with_linear_biases,
 )
-from puzzledsl.families.block_configs import MODEL_TYPE, to_block_configs
+from puzzledsl.families.block_configs import FFN_MULTIPLE, MODEL_TYPE, ffn_mult, to_block_configs
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX, RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import RECIPES
@@ -115,19 +119,36 @@ def write_mlx(
     """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`. Raises DiagnosticError."""
     child = child if dtype is None else child.cast(dtype)
     child = lower(child, choose(child, MLX))
-    types = mlx_types(child.weights, child.storage_types())
+    native, types = is_native(child), mlx_types(child.weights, child.storage_types())
+    if native:
+        child = as_family(child, "llama") if child.shape.family != "llama" else child
+        child = pad_widths(with_linear_biases(child), multiple_of(FFN_MULTIPLE))
     child = pad_widths(child, multiple_of(BLOCK), quantised_only=True)
-    config = _mlx_config(child)
+    config = _native_config(child) if native else _own_config(child)
     if types:
         config["quantization"] = mlx_quantization(types)
     weights: dict[str, LazyTensor] = {}
     for name, weight in child.weights.items():
         weights |= _stored(name, weight, types[name], child.dtype) if name in types else {name: weight}
-    write_directory(out_dir, base_dir, weights, config, {MLX_MODEL_FILE: mlx_code()}, card)
+    code = {} if native else {MLX_MODEL_FILE: mlx_code()}
+    write_directory(out_dir, base_dir, weights, config, code, card)
 
 
-def _mlx_config(child: ChildFiles) -> dict[str, Any]:
-    """Return config.json for the included model file."""
+def is_native(child: ChildFiles) -> bool:
+    """Return True if mlx-lm's nemotron-nas model computes exactly this child."""
+    shape = child.shape
+    attentions = [own for own, _ in child.sub_blocks if own.mixer != "none"]
+    return (
+        not shape.qk_norm
+        and shape.head_dim * shape.heads == shape.hidden
+        and not any(windows(child))
+        and bool(attentions)
+        and attentions[0].cached_heads > 0
+    )
+
+
+def _common(child: ChildFiles) -> dict[str, Any]:
+    """Return the config.json fields common to both models."""
     shape, config = child.shape, cast(Any, child.config)
     rope = dict(config.rope_parameters)
     theta, kind = rope.pop("rope_theta"), rope.get("rope_type", "default")
@@ -150,6 +171,31 @@ def _mlx_config(child: ChildFiles) -> dict[str, Any]:
         "rope_theta": float(theta),
         "tie_word_embeddings": shape.tied,
         "vocab_size": shape.vocab,
+    }
+
+
+def _native_config(child: ChildFiles) -> dict[str, Any]:
+    """Return config.json for mlx-lm's model, whose blocks accept only these keys and give a width as `ffn_mult`."""
+    blocks = []
+    for block in to_block_configs(child.layers, child.shape):
+        attention, ffn = block["attention"], block["ffn"]
+        width = ffn["intermediate_size"]
+        mult = None if width is None else ffn_mult(width, child.shape.hidden)
+        blocks.append(
+            {
+                "attention": {k: attention[k] for k in ("n_heads_in_group", "no_op", "replace_with_linear")},
+                "ffn": {"ffn_mult": mult, **{k: ffn[k] for k in ("no_op", "replace_with_linear")}},
+            }
+        )
+    shape = child.shape
+    flags = {"attention_bias": shape.attention_bias, "mlp_bias": shape.mlp_bias}
+    return _common(child) | flags | {"block_configs": blocks}
+
+
+def _own_config(child: ChildFiles) -> dict[str, Any]:
+    """Return config.json for the included model file."""
+    shape = child.shape
+    return _common(child) | {
         "model_file": MLX_MODEL_FILE,
         "block_configs": to_block_configs(child.layers, shape),
         "head_dim": shape.head_dim,
@@ -327,6 +373,8 @@ def _how_to_load(runtime: Runtime, engine: Architecture, child: ChildFiles) -> s
             return f"`{served}` (its Transformers backend runs the model that is here)."
         case "vllm":
             return f"`{served}` (its own DeciLM model runs; the code here is the configuration's)."
+        case "mlx" if is_native(child):
+            return "`mlx_lm.load(DIRECTORY)`."
         case "mlx":
             return "`mlx_lm.load(DIRECTORY, trust_remote_code=True)`: `mlx_model.py` holds the model."
         case _:

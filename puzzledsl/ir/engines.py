@@ -199,7 +199,7 @@ MLX = Runtime(
     architectures=(
         Architecture(
             name="nemotron-nas",
-            source="the model file that puzzledsl writes into the directory",
+            source="mlx_lm/models/nemotron-nas.py, or the model file that puzzledsl writes into the directory",
             families=_LLAMAS | _families("qwen3"),
             precisions=("q8_0", "q4_1", "q4_0", "int4"),
             no_precision="of these types it has `q8_0`, `q4_1`, `q4_0` and `int4`",

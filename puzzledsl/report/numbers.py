@@ -146,16 +146,8 @@ def regret_text(regret: Regret | Move, figure: Callable[[float], str]) -> str:
     return f"{figure(regret.at_least)} to {figure(regret.at_most)}"
 
 
-def told(regret: Regret) -> str:
-    """A regret in words: `+0.021`, `costs 0.02 or more`, `cannot be met`."""
-    if regret.at_least is None:
-        return CANNOT
-    if regret.at_most is None:
-        return f"costs {regret.at_least:.3g} or more"
-    return " to ".join(dict.fromkeys((_signed(regret.at_least), _signed(regret.at_most))))
-
-
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference: `+0.021`, `±0`."""
     sign = "−" if value < 0 else "+" if value > 0 else "±"
     return f"{sign}{abs(value):.3g}"
 

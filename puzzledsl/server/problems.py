@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -137,18 +135,11 @@ def place_of(code: str) -> tuple[Path, int] | None:
 
 
 def formatting(document: Document) -> list[types.TextEdit]:
-    """Return edits of whole lines, so that cursors and folds elsewhere stay; none for a text with syntax errors."""
+    """Return the edit that formats a text; none for one with syntax errors, or in form already."""
     new = document.text if document.parsed[1] else format_source(document.text)
-    old_lines, new_lines = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (document.text, new))
-    count, last = len(document.lines.lines), document.lines.lines[-1]
-    behind = document.lines.position(count, len(last) + 1)
-    starts = [types.Position(index, 0) for index in range(count)] + [behind]
-    matcher = difflib.SequenceMatcher(None, old_lines, new_lines, autojunk=False)
-    return [
-        types.TextEdit(types.Range(starts[first], starts[stop]), "".join(new_lines[new_first:new_stop]))
-        for tag, first, stop, new_first, new_stop in matcher.get_opcodes()
-        if tag != "equal"
-    ]
+    last = len(document.lines.lines)
+    end = document.lines.position(last, len(document.lines.lines[-1]) + 1)
+    return [] if new == document.text else [types.TextEdit(types.Range(types.Position(0, 0), end), new)]
 
 
 TYPES = [*dict.fromkeys(name for name, _ in CLASSES.values() if name)]

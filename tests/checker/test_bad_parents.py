@@ -55,7 +55,7 @@ def test_experts_that_are_not_there(tmp_path: Path, experts: int, top_k: int, wi
     """The parent has 8 experts of 32 channels in a layer, 2 of a token."""
     body = f"ffn = moe(experts: {experts}, top_k: {top_k}, width: {width}, round: 1)"
     found = errors(tmp_path, SOUND | {"model_type": "qwen3_moe"}, body)
-    codes = {"E0304": experts > 8, "E0404": width > 32, "E0411": experts <= 8 and top_k > experts}
+    codes = {"E0304": experts > 8 or width > 32, "E0411": experts <= 8 and top_k > experts}
     assert {code for code, _ in found} <= {code for code, wrong in codes.items() if wrong}
     assert bool(found) == any(codes.values())
     assert {line for _, line in found} <= {3}

@@ -97,13 +97,12 @@ def test_what_is_suggested_can_be_typed(pzl: Pzl) -> None:
     assert helps == ["'x y.pzl'", "'x y.pzl' kl", "'x y.pzl'"], "what is not there yet is made by these"
 
 
-def test_a_gguf_file_is_no_parent(pzl: Pzl) -> None:
-    Path("model.gguf").write_bytes(b"GGUF")
-    said = pzl("new", "-", "--parent", "model.gguf", code=1)
-    assert (
-        said.out == "" and "error[E0622]: no parent `model.gguf`: its weights are rounded already" in said.err
-    )
-    assert "= help: name the checkpoint that the file was made of" in said.err
+def test_a_printed_program_writes_no_parent(pzl: Pzl) -> None:
+    Path("my model.gguf").write_bytes(b"GGUF")
+    said = pzl("new", "-", "--parent", "my model.gguf", code=1)
+    assert said.out == "" and "error[E0622]: no parent `my model.gguf`: its weights go into" in said.err
+    assert "= help: name the program: `pzl new my_model --parent 'my model.gguf'`" in said.err
+    assert [path.name for path in Path().iterdir()] == ["my model.gguf"]
 
 
 @pytest.mark.parametrize(

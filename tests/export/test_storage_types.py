@@ -112,9 +112,11 @@ def test_a_compressed_directory_is_what_it_says_and_transformers_reads_it(
     assert sizes[0] < 0.75 * sizes[1]
 
 
-def test_mlx_computes_what_the_oracle_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("heads", [4, 2])
+def test_mlx_computes_what_the_oracle_does(heads: int, tmp_path: Path) -> None:
+    """By mlx-lm's own model, and with heads that it does not have by the one in the directory."""
     pytest.importorskip("mlx_lm")
-    made = make(Variant(MLX, sizes=SIZES), tmp_path)
+    made = make(Variant(MLX, sizes={**SIZES, "heads": heads}), tmp_path)
     path = same("mlx", made, tmp_path / "mlx")
     modules = json.loads((path / "config.json").read_text())["quantization"]
     assert modules["model.layers.1.self_attn.q_proj"] == {"group_size": 64, "bits": 4}

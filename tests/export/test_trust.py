@@ -1,4 +1,4 @@
-"""No code of a directory is run; what is not, byte for byte, what puzzledsl writes there is named."""
+"""Code of a directory is run only if it is, byte for byte, what puzzledsl writes there, or with `--trust-remote-code`."""
 
 from __future__ import annotations
 
@@ -84,6 +84,31 @@ def test_one_byte_is_refused_for_every_engine(
     assert run(["verify-export", str(child), "--runtime", engine]) == 1
     said = capsys.readouterr().err
     assert "E0741" in said and file_name in said and "line 1 differs" in said
+    assert "--trust-remote-code" in said
+
+
+DOUBLED = """
+_forward = DeciLMForCausalLM.forward
+def _doubled(self, *args, **kwargs):
+    found = _forward(self, *args, **kwargs)
+    found.logits = found.logits * 2
+    return found
+DeciLMForCausalLM.forward = _doubled
+"""
+
+
+def test_trusted_code_is_run_and_compared(
+    child: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the flag it is the directory's own code that runs, not a copy with ours: it computes something else."""
+    mark, path = tmp_path / RAN, child / "modeling_decilm.py"
+    spying(path, mark)
+    path.write_text(path.read_text() + DOUBLED)
+    command = ["verify-export", str(child), "--runtime", "transformers"]
+    assert run(command) == 1 and not mark.exists()
+    assert "E0741" in capsys.readouterr().err
+    assert run([*command, "--trust-remote-code"]) == 1
+    assert mark.exists() and " differs " in capsys.readouterr().out
 
 
 def test_mlx_code_of_a_directory(made: Made, tmp_path: Path) -> None:
@@ -191,7 +216,7 @@ def test_code_of_a_tokenizer(made: Made, tmp_path: Path) -> None:
 
 
 def test_an_engine_reads_no_pickles(child: Path) -> None:
-    """Weights come from safetensors alone: this pickle of them would load."""
+    """With trusted code, weights still come from safetensors alone: this pickle of them would load."""
     weights = child / "model.safetensors"
     torch.save(load_file(weights), child / "pytorch_model.bin")
     weights.unlink()

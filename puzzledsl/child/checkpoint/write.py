@@ -61,6 +61,15 @@ def foreign_code(directory: Path, child: ChildFiles) -> list[Diagnostic]:
     return sorted(found, key=lambda own: own.message)
 
 
+def code_for(engine: str, directory: Path) -> bool:
+    """Return True if an engine, told to trust the directory, runs model code in it."""
+    config = read_config_json(directory)
+    if engine == "mlx":
+        return "model_file" in config
+    named = config.get("auto_map")
+    return engine in ("transformers", "vllm") and isinstance(named, dict) and "AutoModelForCausalLM" in named
+
+
 def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[Diagnostic]:
     for folder, folders, names in os.walk(directory):
         for name in folders:

@@ -25,7 +25,9 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 MEASURED = "measured"
 """The hardware of a program that times blocks on this machine."""
 NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
-PARENT_HELP = "A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
+PARENT_HELP = (
+    "A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
+)
 HARDWARE_HELP = "`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm."
 ENGINE_HELP = "Where the child will be served: it is costed there on this machine, and exported for it."
 KEEP_HELP = (
@@ -227,7 +229,10 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes = std_parents()
+    shapes, relative, origin = std_parents(), "", ""
+    if Path(given).is_file() and given.endswith(".gguf"):
+        given, origin = _dequantised(given, folder)
+        relative = Path(given).name
     if (Path(given) / "config.json").is_file():
         try:
             shape = read_config(Path(given) / "config.json")
@@ -235,8 +240,9 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
         path = given if Path(given).is_absolute() else os.path.relpath(given, folder or Path())
-        comment = f"A faster, smaller {Path(given).resolve().name}."
-        return ParentLines("", f'hf("{Path(path).as_posix()}")', shape, comment)
+        relative = relative or Path(path).as_posix()
+        comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
+        return ParentLines("", f'hf("{relative}")', shape, comment)
     # a base model's shape is its instruct version's, too
     alike = (n for n, id in shapes.items() if "/" in given and _without_suffix(id) == _without_suffix(given))
     name = given if given in shapes else next(alike, None)
@@ -250,10 +256,29 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     if Path(given).is_dir():
         why = "it has no config.json"
     elif Path(given).exists():
-        why = "it is a file; a parent is a directory"
-        if given.endswith(".gguf"):
-            why, known = "its weights are rounded already", "name the checkpoint that the file was made of"
+        why = "it is a file; a parent is a directory, or a file that ends in .gguf"
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
+
+
+def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
+    """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
+    from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
+    from puzzledsl.pipeline.errors import NoSuchParent
+
+    if folder is None:
+        why = "its weights go into a directory beside the program, and `-` writes nothing"
+        help = f"name the program: `pzl new {_stem(Path(given).stem)} --parent {shlex.quote(given)}`"
+        raise DiagnosticError(NoSuchParent(None, given=given, why=why, help=help))
+    directory = folder / Path(given).stem
+    try:
+        kind = storage_type(Path(given))
+        if not directory.exists():
+            write_parent(Path(given), directory)
+    except NotAParent as error:
+        raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
+    print(f"dequantised {given} ({kind}) into {directory}", file=sys.stderr)
+    flattered = f" It was stored in {kind}: rounding it to that grid again costs less than it would cost the original."
+    return str(directory), "" if kind in ("f32", "f16", "bf16") else flattered
 
 
 def _without_suffix(id: str) -> str:

@@ -27,12 +27,14 @@ ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 
 
 RUNTIME_HELP = "`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm."
+TRUST_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
 GGUF = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
 
 
 def verify_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
     runtime: Annotated[str, typer.Option(metavar="NAMES", help=RUNTIME_HELP)] = "all",
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help=TRUST_HELP)] = False,
     gguf: Annotated[Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help=GGUF)] = None,
     json: JsonOption = False,
 ) -> None:
@@ -48,11 +50,10 @@ def verify_export(
     engines = _chosen(runtime if gguf is None else "llama_cpp")
     _refuse_absent(engines if runtime != "all" or gguf is not None else [])
     with Reporter(None) as progress:
-        results = (
-            verify(directory, engines, progress)
-            if gguf is None
-            else (verify_gguf(directory, gguf, progress),)
-        )
+        if gguf is None:
+            results = verify(directory, engines, progress, trust=trust_remote_code)
+        else:
+            results = (verify_gguf(directory, gguf, progress),)
     check = EngineCheck(name=directory.resolve().name, results=results)
     loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_export_lines(check)))
     statuses = {result.status for result in check.results}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.families.load import check_tokens
+from puzzledsl.models.families.load import check_tokens, load_config, weights_in
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.placement import is_paged, reachable_parent, this_device
@@ -97,6 +98,9 @@ def run_bld(inputs: StageInputs) -> None:
     progress.start(f"bld {inputs.name}", len(jobs))
     progress.advance(len(jobs) - len(todo), kept=True)
     if todo:
+        rounded = any(job.head or any(a and a.dtype for a in (job.attention, job.ffn)) for job in todo)
+        if rounded and comes_from_four_bits(parent_dir):
+            progress.log("warning", text=FLATTERED)
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
         todo = [job for job in todo if job.head is None]
@@ -113,6 +117,26 @@ def run_bld(inputs: StageInputs) -> None:
             make_heads(order, heads, library, enter, progress)
     library.finish()
     shutil.rmtree(inputs.work, ignore_errors=True)
+
+
+FLATTERED = (
+    "the parent's weights have 16 values in each group of 32, as those of a 4-bit file: types with such a grid lose less here "
+    "than of the weights that the file was made from"
+)
+GROUP, FOUR_BITS, NEARLY_ALL = 32, 16, 0.99
+
+
+def comes_from_four_bits(parent_dir: Path) -> bool:
+    """Return True if nearly all groups of the largest matrix in a parent's layers have no more values than 4 bits tell apart."""
+    weights = weights_in(parent_dir, load_config(parent_dir))
+    matrices = [weight for name, weight in weights.items() if ".layers." in name and len(weight.shape) == 2]
+    if not matrices:
+        return False
+    largest = max(matrices, key=lambda weight: weight.nbytes)
+    rows = largest.rows(0, min(ROWS, largest.shape[0])).float()
+    groups = rows[:, : rows.shape[1] // GROUP * GROUP].reshape(-1, GROUP).sort(-1).values
+    values = 1 + (groups.diff(dim=-1) != 0).sum(-1)
+    return bool((values <= FOUR_BITS).float().mean() > NEARLY_ALL)
 
 
 def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
@@ -17,7 +18,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.precision.gptq import codes_of
 from puzzledsl.pieces.store.library import Library
-from tests.pieces.train.bld_programs import make_pieces, make_program
+from puzzledsl.pieces.train.run import FLATTERED
+from tests.pieces.train.bld_programs import Log, make_pieces, make_program
 
 SIZES = {"hidden": 64, "head_dim": 16, "intermediate": 96, "scale": 0.15, "layers": 2}
 ATTENTION = (ParentAttention(), ParentAttention(dtype="q4_0"), GqaAttention(kv_heads=1, dtype="int4"))
@@ -76,13 +78,6 @@ def test_compensated_pieces_are_nearer_than_rounded_ones_in_every_layer(
             assert piece.loss_final < 2e-4
 
 
-def test_a_quantised_piece_starts_from_its_unquantised_one(libraries: dict[str, Library]) -> None:
-    found = pieces(libraries["gptq"])
-    for layer in range(2):
-        whole, small = found[layer, "mlp40"], found[layer, "mlp40@q4_0"]
-        assert whole.loss_initial < small.loss_initial < 1.3 * whole.loss_initial
-
-
 def test_a_coupled_piece_trains_what_is_not_quantised(tmp_path: Path) -> None:
     attention, ffn = (GqaAttention(kv_heads=1),), (ParentFfn(dtype="q4_0"),)
     library = made(tmp_path, mode="coupled", attention=attention, ffn=ffn)
@@ -106,3 +101,22 @@ def test_experts_are_quantised_too(tmp_path: Path) -> None:
         grid = PRECISIONS[piece.job.ffn.dtype]
         assert all(codes_of(w, grid) is not None for n, w in weights.items() if n != "gate.weight")
         assert codes_of(weights["gate.weight"], grid) is None
+
+
+@pytest.mark.parametrize(("bits", "told"), [(4, True), (8, False)])
+def test_a_parent_that_comes_from_a_four_bit_file_is_told(tmp_path: Path, bits: int, told: bool) -> None:
+    given = {"attention": ATTENTION[:1], "ffn": (ParentFfn(dtype="q4_0"),), "model": SIZES, **SHORT}
+    program = make_program(tmp_path, **given)  # type: ignore[arg-type]
+    path = tmp_path / "parent" / "model.safetensors"
+    weights = load_file(path)
+    for name, weight in weights.items():
+        if ".layers." in name and weight.ndim == 2:
+            groups = weight.view(-1, 32)
+            low = groups.amin(-1, keepdim=True)  # as q4_1: a minimum and a step for each group
+            step = (groups.amax(-1, keepdim=True) - low) / (2**bits - 1)
+            weights[name] = (low + step * ((groups - low) / step).round()).view(weight.shape)
+    save_file(weights, path, metadata={"format": "pt"})
+    log = Log()
+    make_pieces(program, tmp_path, progress=log)
+    warned = [fields["text"] for fields in log.named("warning")]
+    assert warned == ([FLATTERED] if told else [])

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """A child whose layers differ, for mlx-lm: mlx_lm.load(directory, trust_remote_code=True).
 
-Unlike mlx-lm's own nemotron-nas model, it has any head size and FFN width, norms on queries and keys, and windows.
+Only where mlx-lm's own nemotron-nas model cannot hold it: any head size and FFN width, norms on queries and keys, windows.
 """
 
 from dataclasses import dataclass, field

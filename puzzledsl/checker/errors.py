@@ -61,7 +61,6 @@ NothingToDecide = Mistake(
     "{what} does not depend on the child: it is always {value}",
     "name a metric, a score, `params`, `sum(…)`, `count(…)` or `layers[i]`; for constants there is `assert`",
 )
-NotARequirement = Mistake("E0313", "`{keyword}` needs {wanted}, not {got}")
 BadEquality = Mistake("E0314", "`{op}` cannot be required of {what}")
 AgainstTheGrain = Mistake("W0316", "`{keyword}` asks for {direction} of `{what}`, of which {other} is better")
 RatioWithoutMetric = Mistake(
@@ -83,7 +82,6 @@ LayerOutOfRange = Mistake(
 )
 NoLayers = Mistake("E0402", "`{text}` selects no layer")
 EmptyChoice = Mistake("E0403", "{layers} left with no {sub_block} alternative")
-BadWidth = Mistake("E0404", "width {got} is {why} (the parent's is {intermediate})")
 NotInThisLayer = Mistake("E0417", "{layers} cannot have `{text}`: {why}")
 ShapeUnknown = Mistake(
     "E0405",
@@ -97,7 +95,6 @@ ShapeMismatch = Mistake(
 )
 UnsupportedParent = Mistake("E0407", "{file} cannot be used: {why}")
 ImpossibleShape = Mistake("E0408", "impossible shape: {why}")
-BadHardware = Mistake("E0409", "{what} of `{hardware}` must be {condition}, not {got}")
 NoPeak = Mistake("E0410", "`{hardware}` has no {dtype} peak")
 OverrideDoesNothing = Mistake("W0412", "this changes nothing: {why}")
 OtherSpace = Mistake("E0413", "`{name}` is about space `{got}`, not `{wanted}`")
@@ -133,11 +130,6 @@ NotBuilt = Mistake(
     "E0435",
     "{what} needs the child of `{search}`, and none is built",
     "leave `realise = false` out of `{search}`",
-)
-NotInFull = Mistake(
-    "E0431",
-    "`full` leaves out `{child}`, the child that `{evaluation}` evaluates",
-    "write `full = {written}`",
 )
 PromptsNotAFile = Mistake(
     "E0432",

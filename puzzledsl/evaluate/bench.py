@@ -19,7 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.checkpoint.contents import load_checkpoint
-from puzzledsl.evaluate.choices import Answers, Row, answers, can_share, log_likelihoods
+from puzzledsl.evaluate.choices import Answers, Row, answers, can_share, score_choices
 from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states, log_probs
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
@@ -234,8 +234,8 @@ class Bench:
             self.progress.advance(items, work=self._work.rows(rows))
 
         share = can_share(model, task.longest)
-        scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
-        return answers(task.name, task.items, scores)
+        scored = score_choices(model, task.encoded, share_context=share, advance=advance)
+        return answers(task.name, task.items, [[choice.log_prob for choice in item] for item in scored])
 
     def answered(self, unit: Unit) -> tuple[Answer, ...]:
         """Return a model's greedy answers to the prompts; none of weights that are read layer by layer, at every token."""

@@ -97,21 +97,6 @@ def can_share(model: PreTrainedModel, longest: int) -> bool:
 Advance = Callable[[int, Sequence[Row]], None]
 
 
-def log_likelihoods(
-    model: PreTrainedModel,
-    items: Sequence[Sequence[EncodedChoice]],
-    *,
-    share_context: bool,
-    advance: Advance = lambda items, rows: None,
-) -> list[list[float]]:
-    """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`.
-
-    `advance` gets the number of finished items and the rows that were measured.
-    """
-    found = score_choices(model, items, share_context=share_context, advance=advance)
-    return [[scored.log_prob for scored in item] for item in found]
-
-
 @torch.inference_mode()
 def score_choices(
     model: PreTrainedModel,
@@ -121,7 +106,10 @@ def score_choices(
     greedy: bool = False,
     advance: Advance = lambda items, rows: None,
 ) -> list[list[Scored]]:
-    """`log_likelihoods`, and with `greedy` which choices greedy decoding would write."""
+    """Return log p(choice | context) of each item's choices; with `greedy`, which of them greedy decoding would write.
+
+    `share_context` needs `can_share`. `advance` gets the number of finished items and the rows that were measured.
+    """
     rows: list[tuple[int, Row]] = []
     for index, item in enumerate(items):
         rows += [(index, row) for row in ([shared_row(item)] if share_context else single_rows(item))]

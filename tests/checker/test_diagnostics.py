@@ -88,9 +88,9 @@ MEASURED = "hardware m = measured(device: cpu)"
         (MEASURED, f"{MEASURED} {{ memory = 1GB }}", "E0215"),
         (MEASURED, "hardware m = g(memory: 1s, bandwidth: 1GB)", "E0303 E0303"),
         (MEASURED, "hardware m = nothing(memory: 1s)", "E0305"),
-        ("2TB/s, peak", "2TB/s, efficiency { compute = 3 }, peak", "E0409"),
-        ("2TB/s, peak", "2TB/s, gpus = 6, link = 1GB/s, expert_parallel = 4, peak", "E0409"),
-        ("2TB/s, peak", "2TB/s, efficiency { experts = 0 }, peak", "E0409"),
+        ("2TB/s, peak", "2TB/s, efficiency { compute = 3 }, peak", "E0304"),
+        ("2TB/s, peak", "2TB/s, gpus = 6, link = 1GB/s, expert_parallel = 4, peak", "E0304"),
+        ("2TB/s, peak", "2TB/s, efficiency { experts = 0 }, peak", "E0304"),
         ("2TB/s, peak", "2TB/s, gqa_decode { tokens = 100 }, peak", "E0204"),
     ],
 )

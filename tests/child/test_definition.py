@@ -75,11 +75,6 @@ def test_a_piece_that_no_bld_makes_is_asked_for(program: Build) -> None:
     assert [d.help for d in caught.value.diagnostics] == [help_line] * 2
 
 
-def test_a_child_of_parents_and_noops_needs_no_pieces(program: Build) -> None:
-    child = model_definition(program(), "best", solution("parent/parent", "noop/noop", "parent/noop"), ())
-    assert all(x.attention_piece is x.ffn_piece is x.block_piece is None for x in child.layers)
-
-
 def test_a_solution_of_another_space_is_refused(program: Build) -> None:
     with pytest.raises(ValueError, match="gqa2/parent"):
         model_definition(program(), "best", solution("gqa2/parent", "noop/noop", "noop/noop"), ())

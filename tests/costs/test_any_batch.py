@@ -10,7 +10,7 @@ import pytest
 
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.costs.memory import share_read
-from puzzledsl.costs.metrics import fits, metrics_of
+from puzzledsl.costs.metrics import fits
 from puzzledsl.costs.roofline import AnyBatch, CostLine, Pass, fixed_line, line_of, sub_block_cost
 from puzzledsl.ir.tables import LayerAssignment
 from tests.cases import ALL, cases
@@ -78,30 +78,3 @@ def test_the_largest_batch_is_brute_forces(drawn, count: int) -> None:
         assert low <= found <= high
         seen.add(found)
     assert not ALL or seen == set(range(13)), "none, all, and every number between"
-
-
-def rounding(made: AnyBatch, batch: int, layers: tuple[LayerAssignment, ...]) -> Fraction:
-    """Largest part of a latency that its rounding to nanoseconds is."""
-    times = (2 * len(layers) + 1) * (1 + made.scenario.output)
-    return Fraction(times, 10**9) / metrics_of(made.at(batch), layers)["latency"]
-
-
-def test_batch_and_throughput_follow_the_memory_step_by_step() -> None:
-    """Over a fine sweep of the memory the batch never falls or skips a number, and throughput moves by no more than a batch."""
-    for seed in range(12):
-        rng = Random(seed)
-        made = any_batch(rng, max_batch=30)
-        layers = a_child(made.layers, rng)
-        one = made.at(1)
-        cache = sum(one.attention[i][c.attention].kv_cache_bytes for i, c in enumerate(layers))
-        step = max(1, int(cache / made.hardware.kv_fraction) - len(layers) - 1)
-        memory, before = int(metrics_of(one, layers)["weights"]) + one.reserve_bytes, 0
-        while cache and before < 30:
-            hardware = made.hardware.model_copy(update={"memory_bytes": memory})
-            here = AnyBatch(hardware, made.shape, made.layers, made.scenario)
-            batch = here.largest(layers)
-            assert before <= batch <= before + 1, (seed, memory)
-            if 0 < before < batch:
-                old, new = (metrics_of(here.at(b), layers)["throughput"] for b in (before, batch))
-                assert old * (1 - rounding(here, before, layers)) <= new <= old * Fraction(batch, before)
-            before, memory = batch, memory + step

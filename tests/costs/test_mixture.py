@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from benchmarks.published import parent_weights_bytes
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
-from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import CERTAIN, share_read, size_on, weights_bytes
+from puzzledsl.costs.memory import share_read, size_on, weights_bytes
 from puzzledsl.costs.roofline import Pass, line_of, sub_block_cost
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import Shape
@@ -63,15 +62,6 @@ def test_more_tokens_never_read_fewer_experts_nor_more_a_token(case: tuple[tuple
         assert float(here) == pytest.approx(-expm1(tokens * log1p(-of[1] / of[0])), rel=0.005)
 
 
-@given(shared_out(64))
-def test_both_hold_where_all_experts_begin_to_count(of: tuple[int, int]) -> None:
-    first = -(-CERTAIN * of[0] // of[1])
-    assert share(*of, first) == 1
-    before = share(*of, first - 1)
-    assert 1 - before < Fraction(1, 10**9)
-    assert before / (first - 1) >= Fraction(1, first)
-
-
 @given(shared_out(40), st.integers(0, 5), st.integers(1, 300), st.integers(1, 300))
 def test_times_of_a_mixture_are_monotone_in_the_batch(
     of: tuple[int, int], shared: int, batch: int, more: int
@@ -115,15 +105,6 @@ def test_active_parameters_leave_out_the_experts_that_a_token_does_not_choose() 
     dense = mixture(ffn="dense", intermediate=6144)
     assert active_params(dense) == facts.total_params(dense)
     assert facts.fact(FFN, "experts", dense) == facts.fact(FFN, "top_k", dense) == 0
-
-
-def test_biases_of_experts_are_idle_with_them() -> None:
-    shape = mixture(experts=4, top_k=1, mlp_bias=True, router_bias=True, expert_width=10, hidden=6)
-    size = FFN.size(shape)
-    expert, biases = 3 * 6 * 10, 10 + 10 + 6
-    assert size == Size(
-        4 * 6 + 4 * expert, 4 + 4 * biases + 6, 4 * 6 + expert, 4 * expert, expert, 3 * (expert + biases)
-    )
 
 
 @pytest.mark.parametrize(

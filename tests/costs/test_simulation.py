@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from puzzledsl.base.queueing import LATE, most_arrivals, most_load
+from puzzledsl.base.queueing import LATE, most_load
 from puzzledsl.costs.metrics import _steps, pace_of, traffic_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
 from puzzledsl.ir.nodes import Traffic
@@ -139,21 +139,6 @@ def test_erlangs_load_is_the_largest_of_which_few_wait(servers: int) -> None:
     load = most_load(servers)
     assert waiting(load) <= Fraction(1, LATE)
     assert load + Fraction(1, 1000) >= servers or waiting(load + Fraction(1, 1000)) > Fraction(1, LATE)
-
-
-def test_a_poisson_variable_is_seldom_above_its_quantile() -> None:
-    """The numbers of exponential waits in a unit of time, 4,000 times: one in LATE exceeds the quantile, which is the least."""
-    rng = Random(0)
-    for mean in (0.01, 0.3, 2.0, 30.0):
-        drawn = []
-        for _ in range(4000):
-            count, left = 0, 1.0
-            while (left := left - rng.expovariate(mean)) > 0:
-                count += 1
-            drawn.append(count)
-        quantile = most_arrivals(mean)
-        assert sum(count > quantile for count in drawn) / 4000 <= 1 / LATE + 0.006
-        assert sum(count >= quantile for count in drawn) / 4000 >= 1 / LATE - 0.006
 
 
 def test_noise_of_steps_adds_up_to_nothing() -> None:

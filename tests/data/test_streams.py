@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.data import streams
 from puzzledsl.data.counts import counts_in, counts_of, in_words
 from puzzledsl.data.documents import Place, Text
 from puzzledsl.data.streams import Making
@@ -110,14 +109,6 @@ def test_counts_are_told_once_and_stay_with_the_tokens(tmp_path: Path) -> None:
     assert found.keys() == {"d"} and in_words(found["d"][0]) == line
     (file,) = cache.glob("*.npy")
     assert counts_of(file) == found["d"][0]
-
-
-def test_a_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, progress = rows_of(tmp_path, ["abc", "de", "f"]), Recorder()
-    monkeypatch.setattr(streams, "TELL_S", 0.0)
-    read(data(source), tmp_path, tiny_tokenizer(), progress=progress)
-    told = [(told["documents"], told["tokens"]) for told in progress.named("reading_text")]
-    assert told == [(1, 4), (2, 7), (3, 9)]
 
 
 def test_answers_are_counted(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from puzzledsl.base.files import seal
 from puzzledsl.data import streams
 from puzzledsl.data.documents import Place, Text
-from puzzledsl.data.streams import Stream, TokenRows, fingerprint, token_rows
+from puzzledsl.data.streams import token_rows
 from puzzledsl.ir import nodes
 from tests.blocks import token_blocks
 from tests.data.chats import data, failure, jsonl, read, text, texts_of
@@ -86,12 +85,6 @@ def test_the_cache_is_used_made_again_when_damaged_and_keyed_by_content(tmp_path
         assert blocks() == first
     (tmp_path / "a.txt").write_text("other text " * 20)
     assert blocks() != first and len(list(cache.iterdir())) == 2
-
-
-def test_another_tokenizer_is_another_fingerprint() -> None:
-    other = tiny_tokenizer()
-    other.add_tokens(["hello"])
-    assert fingerprint(tiny_tokenizer()) == fingerprint(tiny_tokenizer()) != fingerprint(other)
 
 
 def test_a_tokenizer_that_begins_documents_is_let_to(tmp_path: Path) -> None:
@@ -190,15 +183,3 @@ def test_a_data_set_of_the_hub_is_read_once_for_a_build(
         kept = read(source, tmp_path, tokens=64)
         assert torch.equal(kept[:], plain[:])
     assert len(asked) == 2
-
-
-def test_a_large_text_is_not_in_memory(tmp_path: Path) -> None:
-    path, context = tmp_path / "large.npy", 1024
-    np.save(path, np.zeros(4 << 20, dtype=np.int32))
-    tracemalloc.start()
-    found = TokenRows([Stream(path)], np.zeros(4096, "u2"), np.arange(4096), context)
-    found[100:104]
-    found.digest()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 3 * 8 * streams.DIGEST_TOKENS < 8 * 4096 * context

@@ -18,7 +18,6 @@ from puzzledsl.evaluate.choices import (
     accuracy_figures,
     answers,
     can_share,
-    log_likelihoods,
     score_choices,
     shared_row,
     single_rows,
@@ -88,7 +87,7 @@ def test_against_an_independent_forward(child, monkeypatch, share, budget):
     monkeypatch.setitem(choices.ROW_TOKENS, "cpu", budget)
     monkeypatch.setattr(choices, "CHUNK_TOKENS", 4)
     asked, heard = questions(), []
-    found = log_likelihoods(model, asked, share_context=share, advance=lambda items, _: heard.append(items))
+    found = score_choices(model, asked, share_context=share, advance=lambda items, _: heard.append(items))
     assert sum(heard) == len(asked), "each item is finished once"
     assert not torch.is_inference_mode_enabled()
     for item, row in zip(asked, found, strict=True):
@@ -96,7 +95,7 @@ def test_against_an_independent_forward(child, monkeypatch, share, budget):
             logits = oracle_logits(directory, list(choice.ids))
             log_p = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
             wanted = sum(log_p[i - 1, choice.ids[i]] for i in range(choice.start, len(choice.ids)))
-            assert value == pytest.approx(wanted, rel=1e-4)
+            assert value.log_prob == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,12 +108,12 @@ def test_sharing_changes_nothing_in_any_family(family, attention):
     model.set_attn_implementation(attention if model._supports_sdpa else "eager")
     assert can_share(model, 20)
     for share in (True, False):
-        found = log_likelihoods(model, asked, share_context=share)
+        found = score_choices(model, asked, share_context=share)
         for item, row in zip(asked, found, strict=True):
             for choice, value in zip(item, row, strict=True):
                 log_p = model(torch.tensor([choice.ids])).logits[0].log_softmax(-1)
                 wanted = sum(float(log_p[i - 1, choice.ids[i]]) for i in range(choice.start, len(choice.ids)))
-                assert value == pytest.approx(wanted, abs=1e-4)
+                assert value.log_prob == pytest.approx(wanted, abs=1e-4)
 
 
 def test_models_that_take_no_mask_or_forget_do_not_share():

@@ -18,7 +18,7 @@ from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices
 from puzzledsl.evaluate import plan as harness
-from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
+from puzzledsl.evaluate.choices import answers, score_choices, shared_row
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
 from puzzledsl.evaluate.plan import Harness, endings, leaves, scores
 from puzzledsl.evaluate.prompts import Prompt, continuations
@@ -155,7 +155,8 @@ def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     tokenizer, items = load_tokenizer(case.parent), read_tasks(case.base / "quiz.jsonl", 7)
     encoded = [[encode_choice(tokenizer, item.context, c) for c in item.choices] for item in items]
-    ours = answers("quiz_again", items, log_likelihoods(model, encoded, share_context=True))
+    scored = score_choices(model, encoded, share_context=True)
+    ours = answers("quiz_again", items, [[choice.log_prob for choice in item] for item in scored])
     asked = Harness(("quiz_again",), shots=0, items=7, folder=case.base)
     assert asked.answers(model, tokenizer, None, lambda rows: None) == ours
     found = figures_of(with_eval(case, lm_eval=("quiz_again",), items=7), tmp_path / "work")

@@ -13,6 +13,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.bench import Bench
+from puzzledsl.evaluate.choices import Scored
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName, TooLargeToTime
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Evaluation
@@ -101,13 +102,13 @@ def test_a_model_larger_than_memory_is_compared_and_asked_but_not_timed(case, tm
 
 def test_tasks_are_answered_in_the_dtype_that_is_declared(case, result, tmp_path, monkeypatch):
     """Texts are compared in float32 all the same."""
-    dtypes, real = [], bench.log_likelihoods
+    dtypes, real = [], bench.score_choices
 
     def spy(model, *given, **more):
         dtypes.append(model.dtype)
         return real(model, *given, **more)
 
-    monkeypatch.setattr(bench, "log_likelihoods", spy)
+    monkeypatch.setattr(bench, "score_choices", spy)
     half = figures_of(with_eval(case, dtype="bf16"), tmp_path / "half")
     assert dtypes == [torch.bfloat16, torch.bfloat16]
     assert half["best"]["kl"] == result.models[1].figures["kl"]
@@ -215,9 +216,9 @@ def test_a_child_s_window_that_an_item_exceeds_does_not_forbid_sharing(tmp_path,
 
     def spy(model, items, *, share_context, advance):
         shared.append(share_context)
-        return [[0.0] * len(item) for item in items]
+        return [[Scored()] * len(item) for item in items]
 
-    monkeypatch.setattr(bench, "log_likelihoods", spy)
+    monkeypatch.setattr(bench, "score_choices", spy)
     made = make_case(tmp_path / "case")
     config = json.loads((made.child / "config.json").read_text())
     line = {"context": "0123456789", "choices": ["a", "b"], "answer": 0}

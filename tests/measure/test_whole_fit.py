@@ -82,16 +82,6 @@ def test_disturbed_times_are_predicted_nearly(seed, how, at_most):
     assert all(seconds >= 0 for seconds in found.seconds.values())
 
 
-def test_starting_a_pass_may_take_far_longer_than_its_bytes(monkeypatch):
-    """The fixed part takes a fifth of the time of a model with a small vocabulary, whose head is a hundredth of its bytes."""
-    parent = 5e-3 * LAYERS
-    monkeypatch.setitem(TRUE, FIXED, parent / 4)
-    prior = PRIOR | {FIXED: 0.01 * 3 * LAYERS}
-    found = fit_whole(list(checks(0)), "decode", prior, PARENT)
-    assert worst(found) < 0.02
-    assert found.seconds[FIXED] == pytest.approx(TRUE[FIXED], rel=0.1)
-
-
 def test_mixtures_hold_every_alternative_and_are_unequal():
     found = [mixture(LABELS, (0,) * LAYERS, seed) for seed in range(models_needed(LABELS))]
     assert found == [mixture(LABELS, (0,) * LAYERS, seed) for seed in range(models_needed(LABELS))]

@@ -10,10 +10,8 @@ import pytest
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.dry_run import Estimator, TaskStatus
 from puzzledsl.pipeline.inputs import evaluated_models
 from puzzledsl.pipeline.tasks.children import Eval, Export
-from puzzledsl.plan.memory.stage_plan import Device
 from tests.checker.programs import lowered
 
 PROGRAM = """\
@@ -108,21 +106,3 @@ def test_the_setting_makes_an_evaluation_stale_and_nothing_else(tmp_path: Path) 
     assert {key for key in after if after[key] != before.get(key)} == {"full"}
     other = inputs(run_of(tmp_path, ", full = final + rule"))
     assert {key for key in other if other[key] != after[key]} == {"full"}
-
-
-def test_each_child_in_full_costs_the_same_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probed = Device("probed", False, 16 << 30, 16 << 30, "fp32", 1e9, 1e10)
-    monkeypatch.setattr(Estimator, "_probed", probed)
-
-    def seconds(body: str, of: str = "final") -> float:
-        ctx = run_of(tmp_path, body, of)
-        return Estimator(ctx).of(TaskStatus(Eval(ctx, "quality"), "missing", "")).seconds
-
-    one, two, three = (
-        seconds(f", full = {names}") for names in ("final", "final + best", "final + best + rule")
-    )
-    assert two - one == pytest.approx(three - two) and two > one
-    assert seconds("") == two, "the child and the one that it came from"
-    assert seconds("", of="best") < one, "one child less than with `final`, and none but it in full"
-    trained = seconds(", full = final + longer")
-    assert two < trained < three, "a model more to compare costs less than one more in full"

@@ -79,9 +79,10 @@ def settle(
     kl: float = 0.1,
     width: float = 0.1,
     ladder: tuple[float, float] | None = None,
+    gap: dict[str, Any] | None = None,
 ) -> None:
     """Figures of a run that ends well, but for what is given: times the parent's latency and the error of it, KL, width of the
-    interval kept, and the speed and KL of a ladder of one file beside a child whose divergence is 0.1.
+    interval kept, the speed and KL of a ladder of one file beside a child whose divergence is 0.1, and a gap between texts.
     """
     models = {model["model"]: model["figures"] for model in document["models"]}
     parent = models["parent"]
@@ -95,7 +96,7 @@ def settle(
         }
         models[name]["kl"]["value"] = loss
     for comparison in document["comparisons"]:
-        comparison["text_gap"] = comparison["repetition"] = None
+        comparison["text_gap"], comparison["repetition"] = gap, None
         for kept in comparison["kept"].values():
             kept |= {"verdict": "above_chance", "chance_corrected": 0.95, "low": 0.9, "high": 0.9 + width}
     if ladder is not None:
@@ -140,6 +141,12 @@ def test_uptraining_that_brought_nothing_is_said(ended: Ended) -> None:
     code, codes, shown, top = ended(kl=0.25)
     assert code == 0 and "W0615" in codes and "uptraining brought nothing" in shown
     assert 'li class="no_gain"' in top
+
+
+def test_texts_that_disagree_are_a_warning(ended: Ended) -> None:
+    code, codes, shown, _ = ended(gap={"near": "prose", "far": "code", "near_kl": 0.2312, "far_kl": 1.414})
+    assert code == 0 and "W1601" in codes
+    assert "child `final` is made for `prose`: its KL is 0.231 there and 1.41 on `code`" in shown
 
 
 def test_values_given_by_set_are_said(ended: Ended) -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,14 @@ import torch
 
 from benchmarks.scale import SOURCE
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli import loading
 from puzzledsl.measure import stopwatch
-from puzzledsl.measure.stopwatch import Rates, rates_of
+from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, DryRun, Estimator, dry_run, statuses
-from puzzledsl.pipeline.estimates import HEALED_SHARE, healing_flop
-from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.process.reporter import Reporter
-from puzzledsl.pipeline.tasks.children import Realise
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.commands import said
 from tests.pipeline.tiny_program import write_tiny_program
@@ -91,31 +86,6 @@ def test_what_an_interrupted_task_has_done_is_counted(tiny: Context) -> None:
         assert seconds(after, "uptrain") == seconds(before, "uptrain")
         progress.log("end", stage="score", name="kl", seconds=7.0)
     assert seconds(dry_run(tiny, None, None), "score") == 7
-
-
-def test_healing_is_counted_from_the_first_change_of_a_child(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, known_rates: Rates
-) -> None:
-    def unknown(*_: object) -> None:
-        raise DiagnosticError()
-
-    ctx = loading.context(finished, None, None)
-    known = Realise(ctx, "best").work().flop
-    monkeypatch.setattr("puzzledsl.pipeline.inputs.child_so_far", unknown)
-    shape, tokens = ctx.program.parents["tiny"].shape, ctx.program.blds["pieces"].heal_tokens
-    assert Realise(ctx, "best").work().flop == healing_flop(shape, tokens, HEALED_SHARE * 3)
-    layers = solution_of(ctx, "best").solutions[0].layers
-    first = next(i for i, layer in enumerate(layers) if (layer.attention, layer.ffn) != ("parent", "parent"))
-    assert known == healing_flop(shape, tokens, 3 - first)
-
-
-def test_the_probe_is_not_slowed_by_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speeds are those of processor time: a clock that runs ten times as fast changes nothing."""
-    clock = time.perf_counter
-    monkeypatch.setattr(time, "perf_counter", lambda: 10 * clock())
-    found = rates_of(torch.device("cpu"), torch.float32, seconds=0.05)
-    assert 1e9 < found.flop_per_s < 1e13
-    assert 1e8 < found.bytes_per_s < 1e12
 
 
 def test_a_dry_run_for_a_device_has_each_stage_s_bytes_hours_and_choices(ctx: Context) -> None:

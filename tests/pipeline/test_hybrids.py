@@ -1,4 +1,4 @@
-"""Whole programs on hybrids: pieces, scores, a child that is healed, uptrained and evaluated."""
+"""Whole programs on hybrids and mixtures: pieces, scores, a child that is healed, uptrained and evaluated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.pipeline.tiny_program import SOURCE, ran, read, write_tiny_program
-from tests.tiny import save_tiny, tiny_tokens
+from tests.tiny import MIXTURES, save_tiny, tiny_tokens
 
 SPACES = {
     "nemotron_h": """\
@@ -32,8 +32,10 @@ SPACES = {
   layers[0, 2].attention = parent | linear | noop
   layers[1, 3].attention = parent | gqa(kv_heads: 1) | linear | noop
 """,
-}
-LAYERS = {"nemotron_h": 8, "qwen3_next": 4, "qwen3_5_text": 4}
+} | dict.fromkeys(
+    MIXTURES, "  attention = parent | noop\n  ffn = parent | moe(experts: 3, top_k: 1) | noop\n"
+)
+LAYERS = {"nemotron_h": 8, "qwen3_next": 4, "qwen3_5_text": 4, "qwen3_moe": 3, "gpt_oss": 3}
 SCORES = """\
 score healed of pieces = replace_one(kl_divergence, samples: 64, healed: 128)
 score blocks of pieces = replace_one(kl_divergence, samples: 64, unit: block)

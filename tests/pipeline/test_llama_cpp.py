@@ -105,10 +105,3 @@ def test_every_file_is_measured_beside_the_child(program: Path, monkeypatch: pyt
     picture = (build / "ladder-quality.svg").read_text()
     assert picture.count("<circle") == len(FEW) + 1 and ">best</text>" in picture
     assert not list((build / "work").glob("eval/*"))
-
-
-@pytest.mark.more
-@pytest.mark.parametrize(("engine", "ladder"), [("engine: llama_cpp", "false"), ("device: cpu", "true")])
-def test_without_a_ladder_or_an_engine_no_file_is_measured(program: Path, engine: str, ladder: str) -> None:
-    found, shown = evaluated(program, engine, ladder)
-    assert found.ladder is None and "files of llama.cpp" not in shown

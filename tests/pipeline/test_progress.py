@@ -99,20 +99,6 @@ def test_units_that_run_at_once_set_the_pace_together(clock: Clock, left: Callab
         assert left() == "about 12 min left"
 
 
-def test_the_pace_outlasts_another_set_up(clock: Clock, left: Callable[[], str]) -> None:
-    with Reporter(None) as progress:
-        progress.start("evaluating parent", 10)
-        progress.ready(work=100.0)
-        clock.now += 20
-        progress.advance(work=10.0)
-        clock.now += 60  # another model is loaded
-        progress.ready()
-        assert left() == "about 3 min left"
-        clock.now += 40  # a unit of another kind
-        progress.advance(work=10.0)
-        assert left() == "about 4 min left"
-
-
 def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter(None) as progress:
         progress.start("refine best", 2 * (30 + 8))
@@ -132,16 +118,3 @@ def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.Captur
         clock.now += 11
         judging.end()
         assert "refine best: 38/76, " in capsys.readouterr().err
-
-
-def test_what_an_earlier_run_did_and_set_up_set_no_pace(clock: Clock, left: Callable[[], str]) -> None:
-    with Reporter(None) as progress:
-        progress.start("refine best", 20)
-        progress.ready(200)
-        Part(progress, 10, 100, {}).end()  # the child is healed already
-        judging = Part(progress, 10, 100, {})
-        clock.now += 60  # models are loaded
-        judging.ready(100)
-        clock.now += 11
-        judging.advance(1, work=10)
-        assert left() == "about 99 s left"

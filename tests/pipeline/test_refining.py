@@ -116,20 +116,6 @@ def test_the_commands_tell_the_best_child_and_what_is_proven(refined: Path) -> N
     assert code == 1 and "E0604" in err and "declared: refined" in err
 
 
-def test_the_solver_says_that_its_answer_is_to_be_refined(
-    refined: Path, copied: Callable[[Path], Path]
-) -> None:
-    program = copied(refined)
-    code, out, err = said("solve", program)
-    assert code == 0, err
-    assert [line for line in out.splitlines() if "`pzl refine` measures around it" in line] == [
-        "  the optimum of the scores; `pzl refine` measures around it: measured(4, healed: 64, samples: 64)"
-    ]
-    documents = {d["search"]: d.get("refine") for d in told("solve", program)}
-    assert documents["refined"] == {"children": 4, "healed": 64, "samples": 64, "data": None}
-    assert documents["best"] is documents["rule"] is None
-
-
 @pytest.mark.usefixtures("known_rates")
 def test_a_dry_run_counts_children(refined: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
     program, nowhere = copied(refined), ("-o", tmp_path / "none")

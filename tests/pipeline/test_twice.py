@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, load_child
 from puzzledsl.export.engines.worker import run
-from tests.commands import said
 from tests.oracle_forward import oracle_logits
 from tests.pipeline.tiny_program import contents, kill_during, ran, read, write_tiny_program
 from tests.tiny import save_tiny, tiny_tokens
@@ -83,21 +82,6 @@ def second(folder: Path) -> Path:
     """The build of the second program."""
     ran("run", folder / "second.pzl", "-o", folder / "build2")
     return folder / "build2"
-
-
-def test_a_space_is_made_from_the_child(folder: Path) -> None:
-    lines = said("show", folder / "second.pzl")[1].splitlines()
-    rows = {" ".join(line.split()) for line in lines}
-    assert rows >= {
-        "layer 0: FFN of 30",
-        "layer 1: a matrix in place of attention, FFN of 30",
-        "layer 4: attention, 4 heads, 2 KV heads, FFN of 30",
-        "0 parent parent | mlp15 | noop",
-        "1 parent | noop parent | mlp15 | noop",
-        "2 parent | noop parent | noop",
-        "3 parent | noop parent",
-        "4 parent | gqa1 | noop parent | mlp15 | noop",
-    }
 
 
 def params_of(child: ChildFiles) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import FfnAlternative
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.realisation import build_alternative
@@ -24,14 +22,9 @@ from puzzledsl.pieces.train.piece_state import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.flop import (
-    NUMBERS_A_WEIGHT,
-    POINTS,
     StageOneFlop,
     eliminated_numbers,
     is_refined,
-    layer_work,
-    refinement_tokens,
-    seen_tokens,
 )
 from tests.pieces.train.bld_programs import make_program
 from tests.plan import conftest
@@ -85,33 +78,6 @@ def test_the_elimination_of_channels_is_counted_round_by_round(monkeypatch: pyte
         sizes.clear()
 
 
-def test_channels_are_eliminated_once_a_layer(tmp_path: Path) -> None:
-    """Every width is cut from one order; a linear FFN or a piece of the parent's own width needs none."""
-
-    def moved(*ffn: FfnAlternative) -> float:
-        program = make_program(
-            tmp_path, attention=(ParentAttention(),), ffn=ffn, model={"layers": 1, "hidden": 64}
-        )
-        jobs = bld_plan(program, "b")
-        return StageOneFlop(program.parents["p"].shape, jobs).moved[0]
-
-    none, one = moved(LinearFfn()), moved(MlpFfn(width=24))
-    assert moved(MlpFfn(width=24), MlpFfn(width=12)) == one > none > 0
-
-
-def test_layers_without_pieces_count_for_the_next_one_above(tmp_path: Path) -> None:
-    """Which layers have pieces changes what a layer takes by the passes through those below it alone."""
-    program = make_program(
-        tmp_path, attention=(ParentAttention(),), ffn=(LinearFfn(),), model={"layers": 4, "hidden": 64}
-    )
-    jobs, shape = bld_plan(program, "b"), program.parents["p"].shape
-    every, last = layer_work(shape, jobs), layer_work(shape, [job for job in jobs if job.layer == 3])
-    passed = jobs[0].calibration_tokens + seen_tokens(jobs[0])
-    below = passed * sum(StageOneFlop(shape, jobs).parent[:3])
-    assert sorted(every) == [0, 1, 2, 3] and every[1] == every[2]
-    assert last == {3: pytest.approx(every[3] + below)}
-
-
 @pytest.mark.parametrize("bld", ["decoupled", "coupled"])
 def test_narrower_pieces_that_least_squares_starts_are_refined(bld: str) -> None:
     """The papers' initialisers start none."""
@@ -120,12 +86,3 @@ def test_narrower_pieces_that_least_squares_starts_are_refined(bld: str) -> None
     assert [is_refined(job) for job in jobs] == [bool(found & {"gqa", "mlp"}) for found in kinds]
     papers = conftest.make_program(init=Initialisers(gqa="mean_pool", mlp="channel_contribution"))
     assert not any(map(is_refined, bld_plan(papers, bld)))
-
-
-def test_half_of_calibration_is_fitted_where_it_has_numbers_enough() -> None:
-    job = next(job for job in bld_plan(conftest.make_program(), "decoupled") if is_refined(job))
-    weights = sum(math.prod(size) for size in job.shapes.values())
-    least = 2 * NUMBERS_A_WEIGHT * math.ceil(weights / 64)
-    enough, short = (job.model_copy(update={"calibration_tokens": tokens}) for tokens in (least, least // 2))
-    assert refinement_tokens(enough, 64) == (int(least / 2 * (1 + POINTS + 0.75)), least)
-    assert refinement_tokens(short, 64) == (0, 0)

@@ -13,8 +13,6 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.plan.bld import bld_plan
-from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 
 ATTENTION = (
@@ -30,16 +28,6 @@ FFN = (ParentFfn(), MlpFfn(width=16))
 
 def made(folder: Path, family: str = "llama", **changes: object) -> Case:
     return Case.of(folder, family, attention=ATTENTION, ffn=FFN, model=MODEL, **changes)
-
-
-@pytest.mark.states("space.kv-cache")
-@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
-def test_types_of_caches_share_pieces(mode: str, tmp_path: Path) -> None:
-    with_types, without = (
-        bld_plan(make_program(tmp_path, attention=attention, ffn=FFN, model=MODEL, mode=mode), "b")
-        for attention in (ATTENTION, (ParentAttention(), GqaAttention(kv_heads=1)))
-    )
-    assert with_types == without
 
 
 @torch.no_grad()
@@ -78,9 +66,3 @@ def test_children_with_types_are_healed(tmp_path: Path) -> None:
     parent = load_parent(case.base / "parent").state_dict()
     own = found.get("model.layers.0.self_attn.o_proj.weight")
     assert own is None or not torch.equal(own.read(), parent["model.layers.0.self_attn.o_proj.weight"])
-
-
-@torch.no_grad()
-def test_scores_after_healing_know_the_types(tmp_path: Path) -> None:
-    table = made(tmp_path).score(metric="kl_divergence", samples=32, healed=64)
-    assert {name for layer in table.attention for name in layer} == {a.name for a in ATTENTION[1:]}

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -21,15 +20,13 @@ from puzzledsl.child.healing import walk
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.child.healing.walk import JUDGING_PART, heal
 from puzzledsl.ir.nodes import ReplaceOne
-from puzzledsl.ir.tables import LayerDefinition, ScoreTable
+from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.refining.run import HealedChildren
 from puzzledsl.scoring import run
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.replacements import Replacement
-from puzzledsl.scoring.sweep import HealedReplacement, needed_from
 from tests.cases import cases
 from tests.scoring.cases import DROPPED, PARENT, Case, divergences
 from tests.tiny import tiny_tokenizer
@@ -134,24 +131,6 @@ def test_where_nothing_is_above_the_layer_behind_they_are_those_of_healed_childr
         assert value == pytest.approx(figures["kl_divergence"], abs=1e-6)
 
 
-def test_healing_lowers_what_dropped_layers_cost(case: Case, table: ScoreTable) -> None:
-    plain = case.score(metric="kl_divergence", samples=SAMPLES, runs=(2, 4))
-    assert sum(r.value for r in table.runs) < 0.9 * sum(r.value for r in plain.runs)
-    assert {r.value for r in table.runs}.isdisjoint(r.value for r in plain.runs)
-
-
-def test_scores_without_healing_are_as_before_and_keep_their_figures(case: Case) -> None:
-    plain = case.anew(metric="kl_divergence", samples=SAMPLES)
-    (kept,) = case.kept()
-    before = kept.read_bytes()
-    healed = case.score(metric="kl_divergence", samples=SAMPLES, healed=HEALED)
-    assert case.score(metric="kl_divergence", samples=SAMPLES) == plain and kept.read_bytes() == before
-    assert "healing_tokens" not in plain.inputs and healed.inputs["healing_tokens"]
-    assert len(case.kept()) == 2
-    more = case.score(metric="kl_divergence", samples=SAMPLES, healed=HEALED + 32)
-    assert more.inputs["figures"] != healed.inputs["figures"] and more.attention != healed.attention
-
-
 def test_a_score_does_not_depend_on_what_else_is_scored(case: Case, table: ScoreTable) -> None:
     alone = case.anew(metric="kl_divergence", samples=SAMPLES, runs=(3, 3), healed=HEALED)
     assert (alone.attention, alone.ffn) == (table.attention, table.ffn)
@@ -204,24 +183,3 @@ def test_there_must_be_text_to_heal_on(case: Case) -> None:
     with pytest.raises(DiagnosticError) as error:
         run.run_score(replace(inputs, program=program))
     assert [d.code for d in error.value.diagnostics] == ["E1505"]
-
-
-@pytest.mark.parametrize("kind", ["two sub-blocks a layer", "one sub-block a layer"])
-def test_the_parent_s_stream_is_kept_from_the_sub_block_in_front(kind: str) -> None:
-    """Dropping a layer changes the goal of the sub-block before it, wherever that stands."""
-    layers = 6
-    without: frozenset[tuple[int, SubBlock]] = frozenset()
-    if kind.startswith("one"):
-        without = frozenset((layer, "ffn" if layer % 2 else "attention") for layer in range(layers))
-    dropped: dict[SubBlock, LayerDefinition] = {
-        "attention": LayerDefinition(attention=NoOpAttention(), ffn=ParentFfn()),
-        "ffn": LayerDefinition(attention=ParentAttention(), ffn=NoOpFfn()),
-    }
-    for layer in range(layers):
-        starts = {
-            HealedReplacement.of(Replacement(layer, part, "noop", definition), layers, without).start
-            for part, definition in dropped.items()
-            if (layer, part) not in without
-        }
-        first = needed_from(layer, layers, without)
-        assert min(starts) == first if layer else min(starts) >= first == 0

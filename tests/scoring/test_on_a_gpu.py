@@ -13,7 +13,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.scoring.measures import Divergence, Vocabulary
+from puzzledsl.scoring.measures import Divergence
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.scoring.cases import Case
 
@@ -53,11 +53,3 @@ def test_small_changes_are_not_lost_to_rounding(pretended: Gpu):
     kl = measure.figures([child.to("cuda")])["kl_divergence"]
     assert abs(kl - float(expected.mean())) < 2e-6 < float(expected.mean()) / 100
     assert set(+pretended.flop) >= {torch.bfloat16}
-
-
-def test_tiles_of_a_gpu_are_large(pretended: Gpu):
-    head = torch.randn(40_000, 4)
-    here, there = (Vocabulary(weight, None) for weight in (head, head.to("cuda")))
-    assert len(here._tiles) > 6 * len(there._tiles)
-    states = torch.randn(700, 4)
-    torch.testing.assert_close(there.logsumexp(states.to("cuda")).cpu(), here.logsumexp(states))

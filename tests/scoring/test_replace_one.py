@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.counts import Budget
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures
-from tests.blocks import token_blocks
 from tests.scoring.cases import PARENT, Case
 from tests.tiles import cut
 from tests.tiny import FAMILIES, tiny_tokenizer
@@ -127,13 +123,6 @@ def test_figures_of_other_pieces_are_not_used(small: Case) -> None:
     assert small.score().ffn == right
 
 
-def test_scoring_text_is_behind_the_training_text(small: Case) -> None:
-    budget = Budget.of(small.program.blds["b"])
-    given = {"context": 16, "tokens": 16 * budget.blocks, "seed": budget.seed}
-    used = token_blocks(small.program.data["mix"], small.base, tiny_tokenizer(), **given).tolist()
-    assert not any(block in used for block in small.tokens(40).tolist())
-
-
 def failure(case: Case, **method: Any) -> tuple[str, str]:
     with pytest.raises(DiagnosticError) as caught:
         case.score(**method)
@@ -201,38 +190,3 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
 
 
 # ---------------------------------------------------------------- memory
-
-
-class LargestResult(TorchDispatchMode):
-    """Remembers how many numbers the largest storage holds that any operation makes; `given` was there before."""
-
-    def __init__(self, given: torch.Tensor) -> None:
-        super().__init__()
-        self.numbers, self._given = 0, given.untyped_storage().data_ptr()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() != self._given:
-                    self.numbers = max(self.numbers, storage.nbytes() // tensor.element_size())
-        return result
-
-
-def test_no_more_logits_exist_than_two_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the parent's nor the child's [P, V] is ever whole, whatever is measured."""
-    positions, hidden, words = 64, 4, 1024
-    cut(monkeypatch, logit_positions=16, logit_tokens=32)
-    generator = torch.Generator().manual_seed(0)
-    head = torch.randn(words, hidden, generator=generator)
-    runner: Any = SimpleNamespace(head_weights=lambda: (head, None), device=torch.device("cpu"))
-    tokens = torch.randint(0, words, (2, positions // 2), generator=generator)
-    parent, child = (torch.randn(2, positions // 2, hidden, generator=generator) for _ in range(2))
-    measure = measures.Divergence(runner, tokens, positions)
-    with LargestResult(head) as largest:
-        measure.set_parent([parent])
-        figures = measure.figures([child])
-    assert largest.numbers <= 2 * 16 * 32 < positions * words // 8
-    p, q = ((h.flatten(0, 1).double() @ head.double().T).log_softmax(-1) for h in (parent, child))
-    assert figures["kl_divergence"] == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-5)

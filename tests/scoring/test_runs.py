@@ -14,7 +14,6 @@ from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.scoring import measures
 from tests.scoring.cases import DROPPED, PARENT, Case
-from tests.tiles import cut
 
 LAYERS = 5
 RUNS = ReplaceOne(metric="kl_divergence", samples=40, runs=(2, 4))
@@ -83,23 +82,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(case: Case) -> None:
     assert sorted(kept.read_bytes().splitlines()) == sorted(bytes_of.splitlines())
 
 
-def test_groups_and_threads_find_the_same(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = case.anew()
-    for threads in (2, 3):
-        torch.set_num_threads(threads)
-        assert case.anew() == expected
-    torch.set_num_threads(1)
-    cut(monkeypatch, group_tokens=16)  # one block at a time, one run at a time
-    assert values(case.anew()) == pytest.approx(values(expected), abs=1e-6)
-
-
 def test_paged_parents_find_the_same(case: Case, request: pytest.FixtureRequest) -> None:
     expected = case.anew()
     request.getfixturevalue("paged")
     assert case.anew() == expected
-
-
-def test_blocks_have_runs_too(case: Case) -> None:
-    table = case.anew(metric="kl_divergence", samples=40, unit="block", runs=(2, 2))
-    assert list(values(table)) == [(first, 2) for first in range(LAYERS - 1)]
-    assert table.pairs[0].keys() >= {"noop/noop"}

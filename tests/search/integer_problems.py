@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from random import Random
 from typing import assert_never
@@ -22,8 +21,9 @@ Rng = np.random.Generator
 FAMILIES = ("unrelated", "correlated", "subset-sum", "alike", "tied", "roomy", "negative")
 FIGURES = ("unrelated", "correlated", "alike", "tied", "negative")
 MOST_MODELS = 20_000
-HEADS = {"parent": 8, "gqa4": 4, "gqa2": 2, "linear": 0, "noop": 0}
-WIDTHS = {"parent": 16, "mlp12": 12, "mlp8": 8, "mlp4": 4, "noop": 0}
+HEADS = ("parent", "gqa4", "gqa2", "linear", "noop")
+WIDTHS = ("parent", "mlp12", "mlp8", "mlp4", "noop")
+NAMES: dict[SubBlock, tuple[str, ...]] = {"attention": HEADS, "ffn": WIDTHS}
 
 
 def random_problem(family: str, seed: int) -> Problem:
@@ -46,16 +46,11 @@ def structured_problem(figures: str, seed: int) -> Problem:
     A seed always gives the same one.
     """
     rng = np.random.default_rng([FIGURES.index(figures), seed, 7])
-    menu = _menu(rng)
-    columns = _columns(menu, rng, alike=figures == "alike")
+    layers = int(rng.integers(3, 8))
+    columns = _columns(layers, rng, alike=figures == "alike")
     matrix, goal = _figures(figures, columns, int(rng.integers(0, 4)), rng)
-    rows, formulas = list[Row](), list[Formula]()
-    for number, part in enumerate(_structure(menu, rng)):
-        if isinstance(part, Count):
-            rows += _exactly(columns, part)
-        else:
-            formulas.append(Formula(f"formula {number}", part))
-    return _problem(figures, columns, matrix, goal, rng.uniform(0.2, 0.8, len(matrix)), rows, formulas)
+    formulas = [Formula(f"formula {i}", part) for i, part in enumerate(_structure(layers, rng))]
+    return _problem(figures, columns, matrix, goal, rng.uniform(0.2, 0.8, len(matrix)), formulas)
 
 
 def _figures(family: str, columns: Columns, rows: int, rng: Rng) -> tuple[Ints, Ints]:
@@ -86,8 +81,7 @@ def _problem(
     matrix: Ints,
     goal: Ints,
     share: np.ndarray,
-    more_rows: list[Row] | None = None,
-    formulas: list[Formula] | None = None,
+    formulas: Sequence[Formula] = (),
 ) -> Problem:
     """A problem whose rows' limits are shares of what their sums may be."""
     least, most = columns.least(matrix).sum(axis=1), columns.most(matrix).sum(axis=1)
@@ -97,8 +91,8 @@ def _problem(
         name=name,
         columns=columns,
         goal=Goal(goal),
-        rows=(*rows, *(more_rows or ())),
-        formulas=tuple(formulas or ()),
+        rows=tuple(rows),
+        formulas=tuple(formulas),
         batches={},
     )
 
@@ -164,44 +158,10 @@ def truth(columns: Columns, models: Ints, logic: Logic) -> Mask:
 # ---------------------------------------------------------------- structure
 
 
-@dataclass(frozen=True, slots=True)
-class Menu:
-    """The alternatives of every layer: KV heads by attention and width by FFN. `noop` and `linear` have 0."""
-
-    layers: int
-    attention: Mapping[str, int]
-    ffn: Mapping[str, int]
-
-    def part(self, sub_block: SubBlock) -> Mapping[str, int]:
-        """The alternatives of a sub-block, each with its number."""
-        return self.attention if sub_block == "attention" else self.ffn
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Exactly so many layers have one of these alternatives: a row, not a formula."""
-
-    sub_block: SubBlock
-    names: tuple[str, ...]
-    exactly: int
-
-
-def _menu(rng: Rng) -> Menu:
-    """The parent and one to four other alternatives a sub-block, no-op and linear often among them."""
-
-    def some(every: dict[str, int]) -> dict[str, int]:
-        others = [name for name in every if name != "parent"]
-        count = int(rng.integers(1, len(others) + 1))
-        kept = {others[i] for i in rng.permutation(len(others))[:count].tolist()} | {"parent", "noop"}
-        return {name: value for name, value in every.items() if name in kept}
-
-    return Menu(int(rng.integers(3, 8)), some(HEADS), some(WIDTHS))
-
-
-def _columns(menu: Menu, rng: Rng, *, alike: bool) -> Columns:
+def _columns(layers: int, rng: Rng, *, alike: bool) -> Columns:
     """Two to six pairs a layer, few enough that all models can be tried. The parent is always among them."""
-    every = [LayerAssignment(attention=a, ffn=f) for a, f in product(menu.attention, menu.ffn)]
-    most = min(6, len(every), int(MOST_MODELS ** (1 / menu.layers)))
+    every = [LayerAssignment(attention=a, ffn=f) for a, f in product(HEADS, WIDTHS)]
+    most = min(6, int(MOST_MODELS ** (1 / layers)))
 
     def drawn() -> tuple[LayerAssignment, ...]:
         count = int(rng.integers(2, most + 1))
@@ -209,30 +169,27 @@ def _columns(menu: Menu, rng: Rng, *, alike: bool) -> Columns:
         return tuple(every[i] for i in sorted(places))
 
     first = drawn()
-    return Columns.of(tuple(first if alike or rng.random() < 0.3 else drawn() for _ in range(menu.layers)))
+    return Columns.of(tuple(first if alike or rng.random() < 0.3 else drawn() for _ in range(layers)))
 
 
-def _structure(menu: Menu, rng: Rng) -> Iterator[Logic | Count]:
+def _structure(layers: int, rng: Rng) -> Iterator[Logic]:
     """The parts of up to two kinds, and sometimes random formulas."""
-    gone = [Is(layer=i, sub_block="attention", alternatives=("noop",)) for i in range(menu.layers)]
-    neighbours, half = [*pairwise(range(menu.layers))], menu.layers // 2
-    far, dice = [(i, i + half) for i in range(menu.layers - half)], Random(int(rng.integers(2**32)))
+    gone = [Is(layer=i, sub_block="attention", alternatives=("noop",)) for i in range(layers)]
+    neighbours, half = [*pairwise(range(layers))], layers // 2
+    far, dice = [(i, i + half) for i in range(layers - half)], Random(int(rng.integers(2**32)))
 
     def leaf() -> Logic:
         part = dice.choice(SUB_BLOCKS)
-        names = dice.sample([*menu.part(part)], dice.randint(1, len(menu.part(part))))
-        return Is(layer=dice.randrange(menu.layers), sub_block=part, alternatives=tuple(names))
+        names = dice.sample([*NAMES[part]], dice.randint(1, len(NAMES[part])))
+        return Is(layer=dice.randrange(layers), sub_block=part, alternatives=tuple(names))
 
-    kinds: list[list[Logic | Count]] = [
-        [_tied(menu, "attention", a, b) for a, b in neighbours],
-        [_tied(menu, "ffn", a, b) for a, b in neighbours if a % 2 == 0],
-        [_never_grow(menu, a, b) for a, b in neighbours],
-        [_never_grow(menu, a, b) for a, b in far],
-        [_tied(menu, part, a, b) for a, b in far for part in SUB_BLOCKS],
+    kinds = [
+        [_tied("attention", a, b) for a, b in neighbours],
+        [_tied(part, a, b) for a, b in far for part in SUB_BLOCKS],
+        [_never_grow(a, b) for a, b in neighbours],
         [Not(operand=And(operands=(gone[a], gone[b]))) for a, b in neighbours],
-        [And(operands=(_iff(gone[a], Not(operand=gone[b])),)) for a, b in neighbours],
-        [counted(gone, at_least=1, at_most=menu.layers // 2)],
-        [Count("attention", ("noop",), 1), Count("ffn", ("parent",), 1)],
+        [_iff(gone[a], Not(operand=gone[b])) for a, b in neighbours],
+        [counted(gone, at_least=1, at_most=half)],
         [random_formula(dice, leaf, depth=2) for _ in neighbours],
     ]
     for place in rng.permutation(len(kinds))[: int(rng.integers(0, 3))].tolist():
@@ -246,24 +203,17 @@ def _iff(first: Logic, second: Logic) -> Logic:
     return And(operands=(one, other))
 
 
-def _tied(menu: Menu, part: SubBlock, first: int, second: int) -> Logic:
-    names = menu.part(part)
-    sides = (tuple(Is(layer=i, sub_block=part, alternatives=(n,)) for i in (first, second)) for n in names)
+def _tied(part: SubBlock, first: int, second: int) -> Logic:
+    sides = (
+        tuple(Is(layer=i, sub_block=part, alternatives=(n,)) for i in (first, second)) for n in NAMES[part]
+    )
     return And(operands=tuple(_iff(a, b) for a, b in sides))
 
 
-def _never_grow(menu: Menu, first: int, second: int) -> Logic:
-    """The second layer's width is at most the first's."""
+def _never_grow(first: int, second: int) -> Logic:
+    """The second layer's width is at most the first's; widths fall from name to name."""
     steps = []
-    for most in sorted({*menu.ffn.values()}):
-        names = tuple(name for name, width in menu.ffn.items() if width <= most)
-        one, other = (Is(layer=i, sub_block="ffn", alternatives=names) for i in (first, second))
+    for place in range(len(WIDTHS)):
+        one, other = (Is(layer=i, sub_block="ffn", alternatives=WIDTHS[place:]) for i in (first, second))
         steps.append(Implies(condition=one, consequence=other))
     return And(operands=tuple(steps))
-
-
-def _exactly(columns: Columns, count: Count) -> list[Row]:
-    """A count that must be exact, as two rows."""
-    counted = [getattr(choice, count.sub_block) in count.names for choice in columns.choices]
-    coefficients = np.array(counted, dtype=np.int64)
-    return [Row("at most", coefficients, count.exactly), Row("at least", -coefficients, -count.exactly)]

@@ -167,18 +167,6 @@ def test_regrets_are_the_losses_of_enumeration(tmp_path: Path) -> None:
             assert regret.at_most == loss
 
 
-def test_a_frontier_is_that_of_enumeration(tmp_path: Path) -> None:
-    frontier = "frontier f of s = sweep(chat.throughput, 1.2x..2x, points: 4)"
-    made = with_ends(tmp_path, "require chat.throughput >= 1.1x", more=frontier)
-    figures = figures_of(made, with_all_ends()).values()
-    parent = made.metrics("s", (PARENT,) * LAYERS).metrics["chat.throughput"]
-    for point in made.frontier("f").points:
-        assert point.ratio is not None
-        bound = Fraction(point.ratio).limit_denominator(1000) * parent
-        good = [each.objective for each in figures if each.metrics["chat.throughput"] >= bound]
-        assert point.result.objective == float(min(good))
-
-
 def test_the_verifier_refuses_other_ends(tmp_path: Path) -> None:
     made = with_ends(tmp_path, "require chat.weights <= 0.8x")
     solution, wrong = made.solve("s").solutions[0], EndsAssignment(embedding="parent@q4_0", head="parent")

@@ -78,21 +78,6 @@ def test_plain_or_tools_finds_the_same_optimum(
     check(data.draw(strategy).args)
 
 
-def test_the_ways_that_the_page_rules_out_fail() -> None:
-    """docs/search.md shows the one that works; when another one does, the page can be shorter."""
-    from ortools.sat import cp_model_pb2
-    from ortools.sat.python import cp_model
-
-    program, costs, scores = synthetic(seed=2, layers=4)
-    proto = cp_model_pb2.CpModelProto.FromString(cpsat_model(program, "best", costs, scores))
-    model = cp_model.CpModel()
-    if hasattr(model.proto, "parse_text_format"):
-        assert not hasattr(model.proto, "ParseFromString")
-    with pytest.raises((AttributeError, TypeError)):
-        cp_model.CpSolver().solve(proto)
-    assert [name for name in dir(model) if "file" in name.lower()] == ["ExportToFile", "export_to_file"]
-
-
 def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     program, costs, scores = synthetic(seed=2, layers=20)
     model = cpsat_model(program, "best", costs, scores)

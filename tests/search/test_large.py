@@ -10,30 +10,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.problems import build_problem
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import CpSat, Program
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.infeasible.verdicts import no_answer
-from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.solve import solve_search
 from tests.search.test_traffic import read
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_core_has_the_optimum_of_the_whole(seed: int) -> None:
-    """The whole problem given to CP-SAT, with no bound and no core, has the same optimum."""
-    program, costs, scores = synthetic(seed=seed, layers=24)
-    result = solve_search(program, "best", costs, scores)
-    problem = build_problem(program, "best", costs, scores)
-    whole = run_cpsat(problem, Effort.of(60))
-    assert result.status == "optimal"
-    assert whole.proven and whole.chosen is not None and result.bound is not None
-    bound = problem.goal.in_units(problem.goal.of(whole.chosen))
-    assert bound is not None
-    assert result.bound == float(bound)
 
 
 def answer(inputs: Inputs, **search: Any) -> SearchResult:

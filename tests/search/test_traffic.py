@@ -15,12 +15,10 @@ import pytest
 
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.check import check
-from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import filled
-from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.costs.simulation import simulated
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.nodes import Program, RooflineHardware
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.infeasible.verdicts import no_answer
 from puzzledsl.search.solve import solve_search
@@ -323,20 +321,3 @@ def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
     assert steps[0] == 1000 and sum(steps) == pytest.approx(sum(line), rel=0.02)
     assert steps == [pytest.approx(own, rel=0.15) for own in line]
     assert {(each.fixed.prefill_ns, each.fixed.kv_cache_bytes) for each in found} == {(600, 84)}
-
-
-def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:
-    """At each number of sequences, to the nanosecond by which rounding may break that shares of a step never rise."""
-    program, table = made(tmp_path, Traffic(Fraction(5), 100, 20, 40), 1)
-    hardware, shape = program.hardware["g"].spec, program.parents["p"].shape
-    assert isinstance(hardware, RooflineHardware)
-    for costs in table.scenarios["busy"]:
-        work = Workload(costs.batch, 100, 20)
-        for alternative in program.spaces["w"].layers[0].attention:
-            plain, own = (
-                sub_block_cost(hardware, shape.at(0), alternative, work),
-                costs.attention[0][alternative.name],
-            )
-            assert plain.decode_ns <= own.decode_ns <= plain.decode_ns + 1
-            assert own.weights_bytes == plain.weights_bytes
-        assert costs.fixed.prefill_ns == fixed_line(hardware, shape).at(1).prefill_ns

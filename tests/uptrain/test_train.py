@@ -17,7 +17,7 @@ from puzzledsl.data.streams import TokenRows, token_rows
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.uptrain.model import Student, Teacher
-from puzzledsl.uptrain.ranks import Ranks, announce, ranks_of
+from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.train import Trainer, micro_batches
 from tests.blocks import stream_in_memory
 from tests.uptrain.cases import Case, first_step, make_case, run, trainer_of, with_chats
@@ -121,12 +121,6 @@ def test_what_saves_memory_or_time_changes_what_is_promised_and_nothing_else(
     assert {gradient.dtype for gradient in near.values()} == {torch.float32}
 
 
-def test_training_draws_no_random_numbers(case: Case, tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    trainer_of(case, tmp_path, IDS[:6]).run()
-    assert torch.equal(before, torch.get_rng_state())
-
-
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_steps_without_a_position_that_counts_change_nothing_and_fail_nowhere(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
@@ -171,19 +165,6 @@ def test_micro_batches_share_out_the_positions(
         seen += here.tolist()
         assert batch.share == pytest.approx(len(here) / int(learned.sum()))
     assert sorted(seen) == ids[learned].tolist()
-
-
-def test_without_torchrun_there_is_one_process() -> None:
-    assert ranks_of({}) == Ranks(0, 1)
-    assert ranks_of({"RANK": "1", "WORLD_SIZE": "2"}) == Ranks(1, 2)
-    alone = Ranks()
-    assert (alone.leads, alone.broadcast(True), alone.broadcast(False), alone.sum([1.5])) == (
-        True,
-        True,
-        False,
-        [1.5],
-    )
-    announce(alone, None)  # nobody to tell
 
 
 def test_a_run_on_chats_says_how_much_counted(tmp_path: Path) -> None:

@@ -267,8 +267,7 @@ def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
             help = "write `require` in a search instead"
             ctx.report(errors.NotConstant(span, what="an assertion", got="this", help=help))
         case _:
-            said: Args = {"keyword": "assert", "wanted": "true or false", "got": values.describe(value)}
-            ctx.report(errors.NotARequirement(span, **said))
+            ctx.wrong(span, "an assertion", "true or false", value)
 
 
 def _failing(ctx: Context, condition: tree.Expr, scope: Scope) -> tuple[Span, str]:

@@ -105,7 +105,7 @@ _FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibrati
 
 @dataclass(slots=True, eq=False)
 class _Profile:
-    """Reader of one profile's figures. Each is checked against what is physically possible."""
+    """Reader of one profile's figures, with those that contradict each other."""
 
     hardware: Declared
     settings: Settings
@@ -114,9 +114,8 @@ class _Profile:
 
     def read(self) -> nodes.RooflineHardware:
         """Return the profile."""
-        settings, old = self._strict(self.settings, "`{}`"), self.old
-        peak = self._section("peak", "the {} peak")
-        shares = self._section("efficiency", "efficiency of `{}`")
+        settings, old = self.settings, self.old
+        peak, shares = (self.hardware.section(n, self.sections.get(n)) for n in ("peak", "efficiency"))
         peaks = dict(old.flop_per_s) if old else {}
         peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
         if "peak" in self.sections and not peaks and not peak.failed:
@@ -134,26 +133,16 @@ class _Profile:
         apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
         if gpus % ways:  # settings that contradict each other are reported at the one that is written
             key = "expert_parallel" if settings.has("expert_parallel") else "gpus"
-            self._impossible(settings, key, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(ways))
+            self._beyond(key, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(ways))
         if gpus > 1 and node.link_bytes_per_s == 0:
-            self._impossible(settings, "gpus", "`link`", f"more than 0 for {gpus} GPUs", "0")
+            self._beyond("gpus", "`link`", f"more than 0 for {gpus} GPUs", "0")
         if reserve >= memory:
             key = "reserve" if settings.has("reserve") else "memory"
-            self._impossible(settings, key, "`reserve`", f"less than the memory ({total})", apart)
+            self._beyond(key, "`reserve`", f"less than the memory ({total})", apart)
         return node
 
-    def _strict(self, settings: Settings, what: str) -> Settings:
-        """Refuse figures that are physically impossible; `what` names one in diagnostics."""
-        settings.out_of_range = lambda key, *more: self._impossible(settings, key, what.format(key), *more)
-        return settings
-
-    def _impossible(self, settings: Settings, key: str, what: str, condition: str, got: str) -> Refused:
-        said: Args = {"hardware": self.hardware.symbol.name, "what": what, "condition": condition, "got": got}
-        return self.hardware.ctx.refuse(errors.BadHardware(settings.place(key), **said))
-
-    def _section(self, name: str, what: str) -> Settings:
-        """Return the figures of a section; none where it is not written."""
-        return self._strict(self.hardware.section(name, self.sections.get(name)), what)
+    def _beyond(self, key: str, what: str, condition: str, got: str) -> None:
+        self.hardware.ctx.beyond(self.settings.place(key), what, condition, got)
 
     def _dtypes(self, peaks: Mapping[str, Fraction]) -> dict[str, Any]:
         """Return the number types of the profile. Report one that the hardware cannot compute in."""

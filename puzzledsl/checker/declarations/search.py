@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.phrases import closest
@@ -230,11 +230,9 @@ class _Body:
                     help = f"write a bound: `{text} <= …`"
                 elif isinstance(value, values.Facts):
                     help = f"add them up and bound them: `sum({text}) <= …`"
-                self._refuse("require", span, "a comparison or a statement about a layer", value, help)
-
-    def _refuse(self, keyword: str, span: Span, wanted: str, got: Value | str, help: str = "") -> NoReturn:
-        said: Args = {"wanted": wanted, "got": got if isinstance(got, str) else values.describe(got)}
-        raise self.ctx.refuse(errors.NotARequirement(span, keyword=keyword, help=help, **said))
+                raise ctx.wrong(
+                    span, "what `require` takes", "a comparison or a statement about a layer", value, help
+                )
 
     def _own_scores(self, value: values.Symbolic, span: Span) -> None:
         """Report scores of another space: their tables know nothing of this one's alternatives."""
@@ -262,10 +260,10 @@ class _Body:
         value = ctx.value(statement.condition, scope)
         if isinstance(value, values.Formula) and layer_spoken_of(value) is None:
             wanted, help = "an amount or a statement about one layer", "write `require` where it must hold"
-            self._refuse("prefer", span, wanted, "a statement about several layers", help)
+            raise ctx.wrong(span, "what `prefer` takes", wanted, "a statement about several layers", help)
         if isinstance(value, values.Conjunction):
             help = "write `prefer -x` for less of x, `prefer x` for more; `require` bounds it"
-            self._refuse("prefer", span, "an amount to have more of", "a bound", help)
+            raise ctx.wrong(span, "what `prefer` takes", "an amount to have more of", "a bound", help)
         if isinstance(value, values.Matches | values.Formula):
             value = count(ctx, [values.Located(value, span)], span)
         goal = self._goal(value, span, "prefer")
@@ -280,7 +278,9 @@ class _Body:
         """Sum that a goal optimises; what is no amount, or nothing the search decides, is refused."""
         ctx = self.ctx
         if isinstance(value, values.Conjunction | values.Formula | values.Boolean | values.Matches):
-            self._refuse(keyword, span, "an amount, such as a score, a metric or `params`", value)
+            raise ctx.wrong(
+                span, f"what `{keyword}` takes", "an amount, such as a score, a metric or `params`", value
+            )
         number = numbers.as_number(ctx, value, span, f"what `{keyword}` takes")
         if isinstance(number, Quantity):
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=str(number)))

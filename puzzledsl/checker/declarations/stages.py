@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any, Literal, cast
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
-from puzzledsl.base.diagnostics import Args, Fix, Label, Span
+from puzzledsl.base.diagnostics import Args, Fix
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
@@ -275,38 +275,25 @@ def _tasks_of_harness(settings: Settings) -> tuple[str, ...]:
 
 
 def _full(evaluation: Declared, settings: Settings) -> tuple[str, ...]:
-    """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
+    """The children, each once, the evaluated one always among them. Report names of other spaces."""
     ctx, entry, of = settings.ctx, settings.entries["full"], evaluation.of
     kinds = settings.known("full").kinds
     if of is None:
         raise Refused
-    file, wanted, seen = entry.scope.file, _space_of(ctx, of), dict[Symbol, Span]()
-    parts = reading.summands(entry.expr)
-    named = [(e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in parts]
-    for span, child in named:
-        text = ctx.source(span)
-        if child is None or (file.file, text) in ctx.unknown:  # reported; the rest would rest on a guess
-            seen |= {} if child is None else {child: seen.get(child, span)}
+    file, wanted, found = entry.scope.file, _space_of(ctx, of), dict[Symbol, None]()
+    for expr in reading.summands(entry.expr):
+        text, child = ctx.source(expr.span), ctx.attempt(read_ref, ctx, expr, entry.scope, kinds)
+        if child is None:
             continue
-        if child in seen:
-            label = Label(seen[child], "first named here")
-            ctx.report(errors.DuplicateKey(span, name=text, secondary=[label]))
-            continue
-        seen[child] = span
+        found[child] = None
         got = _space_of(ctx, child)
-        if got is not None and wanted is not None and got != wanted:
+        unread = (file.file, text) in ctx.unknown  # reported; the rest would rest on a guess
+        if not unread and got is not None and wanted is not None and got != wanted:
             known = [s for s in file.symbols(*evaluation.kind.targets) if s.file is file]
             names = [f"`{s.name}`" for s in known if _space_of(ctx, s) == wanted]
             help = f"children of `{wanted}`: {', '.join(names[:8])}" if names else ""
-            ctx.report(errors.OtherSpace(span, name=text, got=got, wanted=wanted, help=help))
-    if of not in seen and all(child is not None for _, child in named):
-        place, whole = evaluation.decl.target, entry.expr.span
-        left_out = of.name if place is None else ctx.source(place.span)
-        said: Args = {"child": left_out, "evaluation": evaluation.symbol.name}
-        said |= {"written": f"{left_out} + {ctx.source(whole)}"}
-        said |= {"secondary": [] if place is None else [Label(place.span, "this child")]}
-        ctx.report(errors.NotInFull(whole, fixes=[Fix.replace(whole, said["written"], safe=False)], **said))
-    return tuple(map(ctx.name_of, seen))
+            ctx.report(errors.OtherSpace(expr.span, name=text, got=got, wanted=wanted, help=help))
+    return tuple(map(ctx.name_of, {**found, of: None}))
 
 
 def _space_of(ctx: Context, child: Symbol) -> str | None:

@@ -55,8 +55,6 @@ class Settings:
     quiet_about_missing: bool = False
     given: frozenset[str] = frozenset()  # all names that are written, right or wrong
     write: str = ""  # the help where something is missing
-    out_of_range: Callable[[str, str, str], Refused] | None = None
-    """Refuses an amount out of its range, where `beyond` does not: the setting, the range, and what is written."""
 
     def known(self, key: str) -> Setting:
         """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
@@ -153,7 +151,7 @@ class Settings:
                 ends = [end and format_quantity(end, known.unit) for end in (low, high)]
                 more = "" if high is None else f" and {between(None, ends[1])}"
                 condition = between(*ends) if above is None else f"more than {above}{more}"
-                raise (self.out_of_range or self.beyond)(key, condition, str(number))
+                raise self.beyond(key, condition, str(number))
             return known.type(number.value)
         if known.type is bool:
             value = self.value(key)

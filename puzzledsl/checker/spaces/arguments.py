@@ -135,17 +135,10 @@ class CallArguments(Settings):
             condition = "a whole number of channels, or a percentage"
             raise self.ctx.beyond(option.span, "`width`", condition, got, help, fixes)
         if exact <= 0 or exact > whole or width > whole or width < 1:
-            largest = whole // multiple * multiple
-            why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
-            help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
-            if exact <= 0:
-                why, help = "no width", "write `noop` to leave the FFN out"
-            elif exact > whole:
-                why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
-            elif width < 1:
-                why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
-            said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
-            raise self.ctx.refuse(errors.BadWidth(option.span, help=help, **said))
+            rounded = "" if exact <= 0 or exact > whole else f" when rounded to a multiple of {multiple}"
+            condition = f"from 1 to the parent's {whole} channels{rounded}"
+            help = "write `noop` to leave the FFN out" if exact <= 0 else ""
+            raise self.ctx.beyond(option.span, "`width`", condition, self.ctx.source(option.span), help)
         self.info.asked.setdefault((whole, width), set()).add(exact)
         if width != exact:
             where = self.ctx.where(option.span)

@@ -17,7 +17,6 @@ from puzzledsl.child.healing.layer import (
     StackedExperts,
     expert_steps,
     ridge_of,
-    split_experts,
 )
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.realisation import build_alternative
@@ -60,13 +59,6 @@ def test_split_before_its_down_projections_a_mixture_gives_the_same_and_holds_ea
         matrix.zero_()
     assert not any(weight.any() for weight in fitted.values())
     assert all(weights_of(block)[name].any() for name in fitted), "the parent's weights stay"
-
-
-def test_mixtures_of_many_channels_are_fitted_expert_by_expert(monkeypatch: pytest.MonkeyPatch):
-    block = mixture("qwen3_moe")
-    assert isinstance(split_experts(block), StackedExperts)
-    monkeypatch.setattr(experts, "MOST_CHANNELS", 6 * 16 - 1)
-    assert isinstance(split_experts(block), ExpertByExpert)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -34,7 +34,7 @@ from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
 from tests.export.variants import G1, NA, NF, A, F
 from tests.interrupting import Interrupting
-from tests.pieces.train.bld_programs import make_pieces, make_program
+from tests.pieces.train.bld_programs import Log, make_pieces, make_program
 from tests.tiny import FAMILIES, save_tiny, tiny_tokenizer, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(24, 16, seed=1), tiny_tokens(4, 16, seed=2)
@@ -181,14 +181,14 @@ class Trained:
 
     def healed(
         self, work: Path, program: nodes.Program | None = None, definition: ModelDefinition | None = None
-    ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-        """Healed weights of the child, and the lines of the log by event."""
-        program, events = program or self.program, Recorded()
+    ) -> tuple[dict[str, Any], Log]:
+        """Healed weights of the child, and the log."""
+        program, log = program or self.program, Log()
         inputs = HealingInputs(
-            program, "best", self.base / "parent", self.base, self.library, bld_plan(program, "b"), work, events,
+            program, "best", self.base / "parent", self.base, self.library, bld_plan(program, "b"), work, log,
             definition=definition or self.definition,
         )  # fmt: skip
-        return healed_weights(inputs), events.lines
+        return healed_weights(inputs), log
 
     def with_bld(self, **changes: Any) -> nodes.Program:
         bld = self.program.blds["b"].model_copy(update=changes)
@@ -199,16 +199,6 @@ class Trained:
         bld, data = self.program.blds["b"], self.program.data["mix"]
         sizes = {"context": bld.context, "tokens": 150 * bld.context, "seed": bld.seed}
         return token_blocks(data, self.base, tiny_tokenizer(), **sizes)
-
-
-class Recorded(Silent):
-    """Keeps log lines."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, list[dict[str, Any]]] = {}
-
-    def log(self, event: str, **fields: object) -> None:
-        self.lines.setdefault(event, []).append(fields)
 
 
 @pytest.fixture(scope="module")
@@ -236,13 +226,13 @@ def defined(program: nodes.Program, names: list[tuple[str, str]]) -> ModelDefini
 def test_a_child_of_trained_pieces_gets_better(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, lines = trained.healed(tmp_path / "whole")
-    (event,) = lines["healed"]
+    whole, log = trained.healed(tmp_path / "whole")
+    (event,) = log.named("healed")
     assert whole and event["kept"] == "healed" and event["kl_healed"] < event["kl_assembled"]
     again, _ = trained.healed(tmp_path / "again")
     monkeypatch.setattr(placement, "room_bytes", lambda: 1)
-    paged, lines = trained.healed(tmp_path / "paged")  # the parent is read layer by layer
-    assert lines["paged"] and set(paged) == set(again) == set(whole)
+    paged, log = trained.healed(tmp_path / "paged")  # the parent is read layer by layer
+    assert log.named("paged") and set(paged) == set(again) == set(whole)
     for name, weight in whole.items():
         assert torch.equal(weight.read(), again[name].read()) and torch.equal(
             weight.read(), paged[name].read()
@@ -253,8 +243,8 @@ def test_a_child_that_healing_makes_worse_stays_as_it_is(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(walk, "fit_last", lambda sub_block, *_: sub_block.last.weight.mul_(-20))
-    found, lines = trained.healed(tmp_path)
-    (event,) = lines["healed"]
+    found, log = trained.healed(tmp_path)
+    (event,) = log.named("healed")
     assert found == {} and event["kept"] == "assembled" and event["kl_healed"] > event["kl_assembled"]
 
 

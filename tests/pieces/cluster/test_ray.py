@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from puzzledsl.cli.main import run
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Cluster
 from puzzledsl.ir import nodes
-from puzzledsl.models.errors import ParentNotFinite
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
 from tests.cluster.ray_here import MARKS, Killer, ray_with
@@ -131,9 +129,3 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
         _ = Cluster("local").ray
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E1422" and "timed out" in diagnostic.message
-
-
-def test_what_a_stage_finds_wrong_crosses_processes() -> None:
-    error = DiagnosticError(ParentNotFinite(None, sub_block="ffn", layer=3, dtype="float32"))
-    again = pickle.loads(pickle.dumps(error))
-    assert str(again) == str(error) and again.diagnostics[0].code == "E1412"

@@ -125,15 +125,6 @@ def test_no_flipped_bit_of_a_line_goes_unseen(
     assert "index.jsonl" in said or all(other == piece for other in found)  # a piece has no hash
 
 
-def test_a_damaged_line_inside_is_a_diagnostic(tmp_path: Path) -> None:
-    put(Library(tmp_path), "a")
-    index = tmp_path / "index.jsonl"
-    index.write_bytes(b"{nonsense\n" + index.read_bytes())
-    with pytest.raises(DiagnosticError) as caught:
-        Library(tmp_path).pieces()
-    assert "line 1" in caught.value.diagnostics[0].message
-
-
 def finished(root: Path, names: str) -> dict[str, bytes]:
     library = Library(root)
     for name in names:

@@ -13,28 +13,24 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention
+from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition, Piece
 from puzzledsl.models import placement as placing
 from puzzledsl.models.families.access import layers as layers_of
-from puzzledsl.models.families.access import norm_behind, shape_of
+from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import sweep
-from puzzledsl.pieces.train.layer_trainer import walk_layers
 from puzzledsl.pieces.train.piece_state import MicroBatches, PieceState, normalized_mse
 from puzzledsl.pieces.train.run import run_bld
-from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble
 from tests.blocks import token_blocks
@@ -47,7 +43,7 @@ from tests.pieces.train.bld_programs import (
     make_program,
     write_text,
 )
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer, tiny_tokens
+from tests.tiny import FAMILIES, tiny_tokenizer
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
 FEW: dict[str, Any] = {
@@ -151,25 +147,6 @@ def test_training_moves_the_router_and_the_experts_of_a_mixture(tmp_path: Path) 
     assert {name.split(".")[1] for name in moved if name.startswith("experts.")} == {"0", "1", "2", "3"}
 
 
-@torch.no_grad()
-def test_a_coupled_piece_of_a_layer_without_an_ffn_is_its_attention() -> None:
-    model, tokens = tiny_model("nemotron_h", layers=2), tiny_tokens(2, 12)
-    job = BldJob(
-        id="0", bld="b", layer=1, sub_block="block", attention=GqaAttention(kv_heads=1), ffn=ParentFfn(),
-        shapes={}, init="least_squares", loss="normalized_mse", tokens=0, context=12, batch=2,
-        lr=nodes.Schedule(peak=1e-3, warmup=0), calibration_tokens=24, seed=0,
-    )  # fmt: skip
-    statistics = dict(walk_layers(model, [tokens]))[1]
-    student = Student.build(job, model, statistics, Initialisers(), shape_of(model.config).at(1))
-    runner = LayerRunner(model)
-    hidden = runner.run_layer(0, runner.embed(tokens))
-    trace = runner.trace_layer(1, hidden)
-    made, _ = student.trained["self_attn"](trace.attention_input, **trace.attention_kwargs)
-    torch.testing.assert_close(student.forward(hidden, trace), made)
-    assert torch.equal(student.target(trace), trace.attention_added)
-    assert layers_of(model)[1].mixer is not student.trained["self_attn"]
-
-
 @pytest.mark.parametrize(
     ("peak", "tokens", "kept"), [(1e-15, (40 + 5 * 20) * 64, "initial"), (1e-3, 320 * 64, "trained")]
 )
@@ -237,12 +214,6 @@ def test_a_ruinous_rate_keeps_the_initial_weights(tmp_path: Path) -> None:
         assert all(torch.equal(kept[name], made[name]) for name in kept)
     assert all(piece.loss_final == piece.loss_initial for piece in ruined.pieces())
     assert all(piece.tokens == 0 for piece in initial.pieces())
-
-
-def test_linear_pieces_by_least_squares_are_not_trained(tmp_path: Path) -> None:
-    attention, ffn = (ParentAttention(), LinearAttention()), (ParentFfn(), LinearFfn())
-    program = make_program(tmp_path, attention=attention, ffn=ffn, **SHORT)
-    assert {piece.tokens for piece in make_pieces(program, tmp_path).pieces()} == {0}
 
 
 def test_a_layer_is_gone_before_the_next_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

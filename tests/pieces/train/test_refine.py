@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
@@ -25,18 +24,10 @@ from puzzledsl.pieces.train.layer_trainer import walk_layers
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.quantise import refine
 from puzzledsl.pieces.train.student import Student
-from puzzledsl.plan.flop import NUMBERS_A_WEIGHT
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution")
 SHRUNK = [GqaAttention(kv_heads=2), GqaAttention(kv_heads=1), MlpFfn(width=36), MlpFfn(width=12)]
-
-
-def mapped(call: TracedBatch, change: Callable[[torch.Tensor], torch.Tensor]) -> TracedBatch:
-    hidden, trace = call
-    tensors = {f.name: getattr(trace, f.name) for f in fields(trace)}
-    changed = {n: change(value) for n, value in tensors.items() if isinstance(value, torch.Tensor)}
-    return change(hidden), replace(trace, **changed)
 
 
 @cache
@@ -129,31 +120,7 @@ def test_what_is_left_alone(alternative: Alternative, init: Initialisers, calls:
     assert is_left_alone(student, calibration("llama").calls[:calls])
 
 
-def test_a_piece_with_too_many_weights_for_the_tokens_is_left_alone() -> None:
-    alternative, calls = MlpFfn(width=36), calibration("llama").calls
-    student = student_of("llama", of(alternative))
-    weights = sum(weight.numel() for weight in student.weights().values())
-    few = [mapped(call, lambda tensor: tensor[:1]) for call in calls[:2]]
-    assert few[0][0].numel() < NUMBERS_A_WEIGHT * weights
-    assert is_left_alone(student, few)
-
-
 def is_left_alone(student: Student, calls: Sequence[TracedBatch]) -> bool:
     before = student.weights()
     refine([student], calls)
     return all(torch.equal(weight, before[name]) for name, weight in student.weights().items())
-
-
-def test_a_parent_in_bfloat16_is_fitted_in_float32() -> None:
-    def rounded(call: TracedBatch) -> TracedBatch:
-        hidden, trace = mapped(call, lambda tensor: tensor.bfloat16())
-        cos, sin = trace.attention_kwargs["position_embeddings"]
-        kwargs = trace.attention_kwargs | {"position_embeddings": (cos.bfloat16(), sin.bfloat16())}
-        return hidden, replace(trace, attention_kwargs=kwargs, layer_kwargs=kwargs)
-
-    for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=12)):
-        student = student_of("llama", of(alternative))
-        before = unseen_loss("llama", student)
-        refine([student], [rounded(call) for call in calibration("llama").calls])
-        assert unseen_loss("llama", student) < 0.98 * before
-        assert all(weight.dtype == torch.float32 for weight in student.weights().values())

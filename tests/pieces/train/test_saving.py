@@ -18,10 +18,9 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.stage import SavedState, Stage
-from puzzledsl.pieces.train.stream import Savings, stream
+from puzzledsl.pieces.train.stream import stream
 from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld import KEPT, MOMENTS, WEIGHT, weights_of
 from tests.pieces.train.bld_programs import make_program
 
 SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128, "model": {"layers": 2}}  # five steps
@@ -70,29 +69,6 @@ def test_a_state_is_recorded_when_all_of_it_is_written(
     assert recorded == [0, 2, 4, 5]
 
 
-def test_saving_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(streaming, "monotonic", lambda: now[0])
-    savings, saved = Savings(), []
-    for step in range(1, 2001):
-        now[0] += 1.0
-        if savings.is_due(step):
-            saved.append(step)
-            savings.begin()
-            now[0] += 60.0
-            savings.end(60.0)
-    assert saved[0] == 100 and saved[1] >= 100 + 60 / streaming.SAVED_SHARE - 60
-    assert 60 * (len(saved) - 1) <= streaming.SAVED_SHARE * now[0]
-    quick, due = Savings(), []
-    for step in range(1, 301):
-        if quick.is_due(step):
-            due.append(step)
-            quick.begin()
-            assert not quick.is_due(step), "one saving is on its way"
-            quick.end(0.0)
-    assert due == [100, 200, 300]
-
-
 def test_initial_weights_are_read_when_the_end_needs_them(tmp_path: Path) -> None:
     order = order_in(tmp_path)
     stage = initialised(order)
@@ -123,17 +99,3 @@ def test_activations_are_sealed_as_they_are_written(tmp_path: Path, monkeypatch:
     with torch.no_grad():
         expected = runner.run_layer(0, runner.embed(order.tokens[:8]))
     torch.testing.assert_close(torch.cat(seen), expected)
-
-
-def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_path: Path) -> None:
-    order = order_in(tmp_path)
-    stage = initialised(order)
-    begin(stage, order)
-    stage.step(stage.embed(order.training_batches()[0]))
-    states = [each for each in stage._all() if each.state_dict()]
-    for state in states:
-        state._best_weights = state.student.weights()
-    held = sum(value.nbytes for state in states for value in state.state_dict().values() if value.ndim > 1)
-    initial = sum(value.nbytes for state in states for value in state.initial().values() if value.ndim > 1)
-    numbers = sum(weights_of(state.student.job) for state in states)
-    assert held > 0 and (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * numbers == 2 * held + initial

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
@@ -23,7 +22,7 @@ from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models import placement as this_device
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train import layer_trainer, piece_state
+from puzzledsl.pieces.train import layer_trainer
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
@@ -31,7 +30,7 @@ from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
 from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld import alone, passes_of, sweeps_of, workers_of
+from puzzledsl.plan.memory.bld import alone, sweeps_of
 from puzzledsl.plan.memory.stage_plan import CPU_SHARE, Device
 from tests.cases import more
 from tests.interrupting import Interrupting
@@ -172,18 +171,6 @@ def test_without_room_for_activations_none_are_kept(subject: Subject, tmp_path: 
     assert log.events.count("streaming") == 1 and log.events.count("piece") == len(subject.jobs)
 
 
-def test_training_that_ends_in_no_number_keeps_the_other_pieces(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loss = piece_state.normalized_mse
-    monkeypatch.setattr(piece_state, "normalized_mse", lambda *arguments: loss(*arguments) * torch.nan)
-    with pytest.raises(DiagnosticError) as caught:
-        subject.made(tmp_path, 2)
-    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}
-    pieces = Library(tmp_path / "library").pieces()
-    assert len(pieces) == 3 and {piece.job.ffn for piece in pieces} == {LinearFfn()}
-
-
 # ---------------------------------------------------------------- passes
 
 
@@ -237,34 +224,5 @@ def test_sweeps_share_their_activations_and_go_on_from_them(
     assert len(parts) > 1
 
 
-def test_micro_batches_of_a_paged_parent_have_the_room_of_its_other_layers(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan, seen = bld_run.WorkerPlan, []
-    monkeypatch.setattr(bld_run, "WorkerPlan", lambda *given: seen.append(given[2:]) or plan(*given))
-    subject.made(tmp_path / "whole")
-    monkeypatch.setattr(bld_run, "is_paged", lambda model: True)
-    subject.made(tmp_path / "paged")
-    spans = [(first, end, whole) for first, end, _, whole in seen]
-    assert spans == [(n, n + 1, whole) for whole in (True, False) for n in range(len(spans) // 2)]
-
-
 def cpu(memory_bytes: int) -> Device:
     return Device("cpu", False, memory_bytes, 0, "fp32", 1.0, 1.0, 1)
-
-
-def test_passes_are_few_whole_and_within_the_room(subject: Subject) -> None:
-    jobs, shape = subject.jobs, subject.shape
-    workers = [worker for job in jobs for worker in workers_of(shape, [job], cpu(0)) if worker.jobs]
-    least = max(worker.least_bytes for worker in workers)
-    counts = []
-    for room in (least, 1.1 * least, 2 * least, 100 * least):
-        device = cpu(int(room / CPU_SHARE) + 1)
-        parts = passes_of(shape, jobs, device)
-        assert parts is not None
-        assert sorted(job.id for part in parts for job in part) == sorted(job.id for job in jobs)
-        each = [worker for part in parts for worker in workers_of(shape, part, device)]
-        assert all(worker.least_bytes <= room + 1 for worker in each)
-        counts.append(len(parts))
-    assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1] == 1
-    assert passes_of(shape, jobs, cpu(int((least - 100) / CPU_SHARE))) is None

@@ -12,7 +12,7 @@ from hypothesis import given
 from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
 
 from puzzledsl.ir.logic import holds
-from puzzledsl.ir.nodes import And, Compare, Distinct, Implies, Is, Logic, Not, Or, Same, TableTerm, Taken
+from puzzledsl.ir.nodes import And, Compare, Distinct, Logic, Not, Or, Same, TableTerm, Taken
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.cpsat.solve import model_of, run_cpsat
 from puzzledsl.search.problem.columns import Columns
@@ -108,25 +108,6 @@ def test_numbers_of_layers_are_compared(formula: Logic) -> None:
 @given(formulas(2))
 def test_a_formula_holds_where_it_is_true(formula: Logic) -> None:
     assert_means(formula)
-
-
-ONE, OTHER, THIRD = (
-    Is(layer=layer, sub_block=part, alternatives=("noop",))
-    for layer, part in ((0, "attention"), (1, "attention"), (1, "ffn"))
-)
-INSIDE: list[Logic] = [
-    counted((ONE, OTHER), at_least=1, at_most=1),
-    Or(operands=(And(operands=(ONE, OTHER)), And(operands=(ONE, THIRD)))),
-    Implies(condition=ONE, consequence=And(operands=(OTHER, THIRD))),
-    Not(operand=counted((ONE, OTHER, THIRD), at_least=2)),
-]
-
-
-@pytest.mark.parametrize("inside", INSIDE)
-def test_what_a_count_counts_may_need_helpers(inside: Logic) -> None:
-    """A helper that stands for a part is true wherever that part is, or counts would be too low."""
-    for least, most in ((0, 1), (1, 1), (2, 2), (0, 0)):
-        assert_means(counted((inside, THIRD), at_least=least, at_most=most))
 
 
 @pytest.mark.parametrize("period", [2, 3])

@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.problems import build_problem
-from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import Distinct, Taken
-from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.sweep import Index, SuffixTable, sweep_of
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio import minimise as core
-from puzzledsl.search.portfolio.branching import Ledger, bound_enough, within_gap
+from puzzledsl.search.portfolio.branching import Ledger
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Effort, Outcome, Problem
@@ -65,20 +62,6 @@ def test_with_structure_too(figures: str) -> None:
 def said(found: Outcome) -> tuple[Any, ...]:
     chosen = None if found.chosen is None else found.chosen.tolist()
     return found.value, found.bound, found.proven, chosen
-
-
-@of_each_family
-@pytest.mark.parametrize("together", [1, 5])
-def test_few_models_at_a_time_end_at_the_same_one(
-    family: str, together: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for seed in range(EACH // 4):
-        problem = random_problem(family, seed)
-        whole = minimise(problem, effort())
-        with monkeypatch.context() as patched:
-            patched.setattr(sweeps, "TOGETHER", together)
-            patched.setattr(sweeps, "MANY", together)
-            assert said(minimise(problem, effort())) == said(whole), seed
 
 
 @of_each_family
@@ -136,19 +119,6 @@ def test_a_sweep_of_everything_ends_at_the_best(
     assert looked_up or not ALL or suffixes < 1000 or family == "roomy"
 
 
-def test_a_sweep_that_looks_further_ends_at_the_same_answer() -> None:
-    """Among half a million models, where good answers are come upon before and after the best one."""
-    program, costs, scores = synthetic(80, 6, 9, 9, requirements=3)
-    problem = build_problem(program, "best", costs, scores)
-    bound, best = lagrangian_bound(problem), minimise(problem, effort())
-    assert best.value is not None and best.proven
-    for most in (best.value, best.value + (best.value - bound.value) // 20):
-        sweep = sweep_of(problem.only(bound.within(most)), bound, most)
-        assert sweep is not None
-        swept = sweep.run()
-        assert swept.proven and swept.value == best.value
-
-
 @of_each_family
 def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "TOGETHER", 2)
@@ -167,36 +137,6 @@ def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.Mo
                 assert swept.bound is not None and swept.bound <= values.min()
                 assert swept.value is None or swept.value >= values.min()
         assert stopped or not ALL
-
-
-@pytest.mark.parametrize("seed", range(cases(20)))
-@pytest.mark.parametrize("typical", [1, 150, 5000])
-def test_an_index_loses_no_part_that_leaves_little_enough(seed: int, typical: int) -> None:
-    rng = np.random.default_rng(seed)
-    rows, parts, models = int(rng.integers(1, 5)), 300, 40
-    use = rng.integers(0, 100, (rows, parts))
-    room = rng.integers(-10, 130, (rows, models))
-    weights, left = rng.integers(1, 9, rows), rng.integers(0, 300, models)
-    goal, spare = rng.integers(0, 50, parts), rng.integers(-5, 60, models)
-    slack = rng.integers(0, 60, parts)
-    found = Index(np.vstack([goal, use]), slack, weights, typical).pairs(
-        np.vstack([spare, room]), left, parts * models
-    )
-    assert found is not None
-    pairs = set(zip(found[0].tolist(), found[1].tolist(), strict=True))
-    rest = room[:, :, None] - use[:, None]
-    fits = (rest >= 0).all(axis=0) & (goal <= spare[:, None])
-    good = fits & (np.tensordot(weights, rest, axes=1) + slack <= left[:, None])
-    assert {*zip(*(place.tolist() for place in good.nonzero()), strict=True)} <= pairs
-    assert all(fits[pair] for pair in pairs)
-    assert len(pairs) == len(found[0]) <= found[2]
-
-
-def test_an_index_gives_up_beyond_the_pairs_to_try() -> None:
-    use, models = np.zeros((1, 50), dtype=np.int64), np.full(4, 10)
-    index = Index(np.vstack([use, use]), use[0], np.ones(1), 10)
-    assert index.pairs(np.vstack([models, models]), models, 200) is not None
-    assert index.pairs(np.vstack([models, models]), models, 199) is None
 
 
 # ---------------------------------------------------------------- limits, bounds and several answers
@@ -234,46 +174,12 @@ def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> N
         assert len(picked) == 4 or not len(left)
 
 
-def test_a_bound_that_is_enough_is_within_the_gap_and_none_below_is() -> None:
-    goal = random_problem(FAMILIES[0], 0).goal
-    for value in (10_000, 123_456):
-        for gap in (1e-3, 0.2):
-            least = bound_enough(goal, value, 0, gap)
-            assert within_gap(goal, value, least, gap) and not within_gap(goal, value, least - 1, gap)
-    assert bound_enough(goal, 10_000, 9_999, 0.5) == 9_999
-
-
 def test_a_stop_at_the_clock_is_never_called_proven() -> None:
     for family in FAMILIES:
         problem = random_problem(family, 1)
         found = minimise(problem, Effort.of(-1.0))
         assert not found.proven or found.chosen is None or found.value == found.bound
         assert run_cpsat(problem, Effort.of(-1.0)).proven is False
-
-
-@of_each_family
-def test_bounds_beyond_any_sum_are_no_bounds_or_a_proof_that_there_is_no_answer(family: str) -> None:
-    """Prices of a problem without an answer may prove a bound of any size."""
-    problem = random_problem(family, 0)
-    plain, wide = (
-        run_cpsat(problem, effort(), at_least=a, at_most=b) for a, b in ((None, None), (-(2**70), 2**70))
-    )
-    assert (plain.bound, plain.proven) == (wide.bound, wide.proven)
-    none = run_cpsat(problem, effort(), at_least=2**70)
-    assert none.proven and none.chosen is None
-
-
-@of_each_family
-def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(solve, "LARGEST_PLACE", 3)
-    for seed in range(EACH // 8):
-        problem = random_problem(family, seed)
-        whole = minimise(problem, effort())
-        if whole.chosen is not None:
-            found = solve.canonical_answer(problem, lagrangian_bound(problem), whole.chosen, effort())
-            assert found.tolist() == whole.chosen.tolist(), seed
 
 
 # ---------------------------------------------------------------- case by case

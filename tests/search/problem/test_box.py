@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -24,10 +23,10 @@ from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.cases import cases
-from tests.oracles import best_of, children_at_own_batches, objective, violations
+from tests.oracles import best_of, children_at_own_batches, objective
 from tests.profiles import any_batch, mixed_any_batch
-from tests.search.auto_instances import an_instance, auto_searches
-from tests.search.instances import HERE, KL, Instance, alone, chat, quick, require, swept
+from tests.search.auto_instances import auto_searches
+from tests.search.instances import HERE, KL, Instance, alone, chat, quick, require
 
 
 @quick(40)
@@ -88,19 +87,6 @@ def test_latency_is_within_its_bounds_at_every_batch(
                 least, most = latency_each(made.scenario.output, at_low, at_high)
                 exact = Fraction(cost.prefill_ns + made.scenario.output * cost.decode_ns, batch)
                 assert Fraction(least, high) <= exact <= Fraction(most, low)
-
-
-def test_halves_are_the_box() -> None:
-    rng = Random(0)
-    for _ in range(300):
-        low = (rng.randint(1, 50), rng.randint(1, 50))
-        high = (low[0] + rng.randint(0, 40), low[1] + rng.randint(0, 40))
-        box = Box(("a", "b"), low, high)
-        if box.is_single:
-            continue
-        one, other = ({*product(*map(range, p.low, [n + 1 for n in p.high]))} for p in box.halves())
-        assert one | other == {*product(*map(range, low, [n + 1 for n in high]))}
-        assert one and other and not one & other
 
 
 # ---------------------------------------------------------------- a large one
@@ -235,34 +221,3 @@ def test_a_batch_in_conflict_is_explained_without_trying_every_one(built: list[B
     less = narrow.model_copy(update={"bound": Fraction(int(item.reachable) - 20)})
     assert solve_search(*large(less).args).status == "infeasible"
     assert singles(built) < 600
-
-
-@pytest.mark.more
-def test_a_frontier_of_batches_is_monotone_and_solves_few_of_them(built: list[Box]) -> None:
-    points = swept(large(), chat("throughput"), 2, "5/2", points=4, times=True).points
-    objectives = [p.result.objective for p in points]
-    assert all(p.result.status == "optimal" for p in points)
-    assert objectives == sorted(objectives, key=float)
-    assert singles(built) < 400
-
-
-def test_an_old_table_of_some_batches_still_loads_and_solves() -> None:
-    """A table without `auto` is a list of candidates, as before."""
-    instance = large()
-    listed = instance.costs.model_copy(update={"auto": {}})
-    costs = type(listed).from_json(listed.canonical_json().replace(' "auto": {},\n', ""))
-    assert costs.auto == {}
-    batches = [c.batch for c in costs.scenarios["chat"]]
-    result = solve_search(instance.program, "best", costs, instance.scores)
-    assert all(s.batches["chat"] in batches for s in result.solutions)
-
-
-def test_the_verifier_refuses_any_other_batch() -> None:
-    for seed in range(20):
-        instance = an_instance(Random(seed), ("chat",), 30).with_search(objective=alone(chat("latency")))
-        result = solve_search(*instance.args)
-        for solution in result.solutions:
-            batch = solution.batches["chat"]
-            for other in {1, batch - 1, batch + 1, 30} - {0, batch}:
-                changed = solution.model_copy(update={"batches": {"chat": other}})
-                assert any(v.kind == "batch" for v in violations(*instance.args, changed))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
@@ -22,11 +21,10 @@ from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import Effort, presolve
-from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from tests.cases import cases, more
 from tests.oracles import brute_force, objective, violations
-from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick, require, swept, total
+from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick, require, total
 from tests.search.run_instances import (
     FREE,
     children_of,
@@ -91,19 +89,6 @@ def test_counted_runs_do_not_overlap_and_are_of_dropped_layers() -> None:
             own = set(range(first, first + length))
             assert (first, length) in measured and not own & seen and all(dropped[i] for i in own)
             seen |= own
-
-
-def test_a_run_has_several_layers() -> None:
-    with pytest.raises(ValidationError):
-        RunScore.from_json('{"first": 0, "length": 1, "value": 1}')
-
-
-def test_a_table_without_runs_reads_as_before() -> None:
-    whole = run_instance(0).scores["kl"]
-    table = whole.model_copy(update={"runs": ()})
-    text = table.canonical_json().replace(' "runs": [],\n', "")
-    assert "runs" not in text and ScoreTable.from_json(text) == table
-    assert ScoreTable.from_json(whole.canonical_json()) == whole
 
 
 # ---------------------------------------------------------------- the search
@@ -198,31 +183,6 @@ def test_a_bound_on_the_score_is_one_on_that_of_runs() -> None:
     assert result.relaxation is not None
 
 
-def test_a_frontier_along_the_score_meets_it() -> None:
-    instance = chain({(0, 2): 0.5, (0, 3): 0.75, (3, 3): 0.5}).with_search(objective=alone(ParamsTerm()))
-    for point in swept(instance, KL, 0, 2, points=5).points:
-        bounded = instance.with_search(requirements=(require(KL, "<=", Fraction(point.target)),))
-        assert point.result.objective == float(objective(brute_force(*bounded.args)[0]))
-
-
-@pytest.mark.parametrize("seeds", [range(2), *more(range(2, 6))], ids=str)
-def test_regrets_are_those_of_solving_again(seeds: range) -> None:
-    for seed in seeds:
-        instance = run_instance(seed).with_search(solutions=1)
-        best, why = brute_force(*instance.args), why_search(*instance.args)
-        sign = 1 if instance.search.sense == "minimize" else -1
-        meeting = [c for c in children_of(instance) if all(map(c.meets, instance.search.requirements))]
-        for place in why.sub_blocks if best else ():  # type: ignore[union-attr]
-            for regret in place.regrets:
-                values = [
-                    sign * objective(c)
-                    for c in meeting
-                    if getattr(c.layers[place.layer], place.sub_block) == regret.alternative
-                ]
-                loss = float(min(values) - sign * objective(best[0])) if values else None
-                assert (regret.at_least, regret.at_most) == (loss, loss), (seed, place.layer, regret)
-
-
 # ---------------------------------------------------------------- columns
 
 
@@ -238,10 +198,3 @@ def test_numbering_gives_each_choice_its_one_order() -> None:
         assert (numbered >= 0).all() and problem.choice(numbered) == problem.choice(chosen)
         assert problem.meeting_formulas(numbered[None, :])[0] and meets(replace(problem, rows=()), numbered)
         assert problem.meeting_formulas(chosen[None, :])[0] == np.array_equal(chosen, numbered)
-
-
-def test_without_neighbours_that_can_be_dropped_nothing_is_numbered() -> None:
-    instance = chain({(0, 2): 0.5}, layers=1)
-    assert build_problem(*instance.args).columns.period == 0
-    other = chain({(0, 2): 0.5}).with_search(objective=alone(ParamsTerm()))
-    assert build_problem(*other.args).columns.period == 0  # nothing in the search asks for the score

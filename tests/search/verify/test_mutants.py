@@ -9,20 +9,17 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.costs.metrics import linear_metrics, metrics_of
-from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term
+from puzzledsl.costs.metrics import linear_metrics
+from puzzledsl.ir.nodes import CountTerm, LayerChoice, Term
 from puzzledsl.search import tables
 from puzzledsl.search.problem import metrics, problem
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.residuals import Residuals
 from puzzledsl.search.solve import solve_search
-from tests.search.instances import ATTENTION, FFN, KL, Instance, alone, at, chat, plain_instance, require
+from tests.search.instances import ATTENTION, FFN, KL, Instance, alone, chat, plain_instance, require
 
 LAYERS = (LayerChoice(attention=(*ATTENTION[:2], ATTENTION[4]), ffn=(*FFN[:2], FFN[4])),) * 3
 MEMORY = require(chat("memory"), "<=", 13_000)
 FASTER = require(chat("throughput"), ">=", ratio=Fraction(3, 2))
-DROPS = tuple(Is(layer=layer, sub_block="attention", alternatives=("noop",)) for layer in (0, 1))
-BOTH = LogicRequirement(formula=And(operands=DROPS), where=at(1))
 DROPPED = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -56,10 +53,6 @@ MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {
         lambda m: every(m, without("latency", of=lambda cost: cost.prefill_ns)),
         {"objective": alone(chat("latency")), "requirements": (require(alone(KL), "<=", 2),)},
     ),
-    "the memory leaves out the cache": (
-        lambda m: every(m, without("memory", of=lambda cost: cost.weights_bytes)),
-        {"requirements": (MEMORY,)},
-    ),
     "the latency in the integers alone": (
         lambda m: m.setattr(metrics, "linear_metrics", without("latency", of=lambda cost: cost.decode_ns)),
         {"objective": alone(chat("latency")), "requirements": (require(alone(KL), "<=", 2),)},
@@ -68,23 +61,11 @@ MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {
         lambda m: m.setattr(metrics, "linear_metrics", without("memory", constant=1)),
         {"objective": alone(chat("memory"))},
     ),
-    "the throughput in the fractions alone": (
-        lambda m: m.setattr(
-            metrics,
-            "metrics_of",
-            lambda *args: {**(right := metrics_of(*args)), "throughput": right["latency"]},
-        ),
-        {"requirements": (FASTER,)},
-    ),
     "the parent's side of a ratio": (
         lambda m: m.setattr(problem, "bounds_of", lambda *_: (Fraction(1), Fraction(1))),
         {"requirements": (FASTER,)},
     ),
     "decimals of scores": (rounded, {"requirements": (MEMORY,)}),
-    "the meaning of `and`": (
-        lambda m: m.setattr(Residuals, "every", Residuals.some),
-        {"requirements": (BOTH,)},
-    ),
     "counts": (
         lambda m: m.setattr(Child, "term", doubled),
         {"objective": alone(DROPPED), "requirements": (MEMORY,)},

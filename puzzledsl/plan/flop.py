@@ -78,7 +78,8 @@ def refinement_tokens(job: BldJob, hidden: int) -> tuple[int, int]:
 
 
 CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
-"""Most tokens of a calibration batch, and least number of batches."""
+"""Most tokens of a calibration batch, and least number of batches (if there are that many blocks). Several batches are needed
+because the last ones judge what is fitted to the others."""
 HELD_OUT_TOKENS = 4096
 """Most held-out tokens of a BLD. Of fewer than eight times as many training tokens, an eighth is held out, at least one block."""
 BLOCK_SHARE, MAX_BLOCK = 32, 64

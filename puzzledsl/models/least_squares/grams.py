@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puzzledsl.models.kernels.products import product, self_product
+from puzzledsl.plan.flop import BLOCK_SHARE, MAX_BLOCK
 
 RIDGE = 1e-4  # the least ridge, relative to the mean of the Gram matrix's diagonal
 TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
@@ -137,8 +138,8 @@ class LayerStatistics:
         return self.attention.tokens
 
 
-BLOCK_SHARE, MAX_BLOCK, POOL = 32, 64, 4
-"""A round removes 1/32 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""
+POOL = 4
+"""A round removes some of the channels left (`BLOCK_SHARE`), choosing one by one among the 4 x as many cheapest."""
 ORDER_RIDGE = 0.1  # relative; from 1e-3 to 1 the held-out error of SmolLM2's layers changes by 1 %
 
 

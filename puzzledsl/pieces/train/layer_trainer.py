@@ -33,10 +33,7 @@ from puzzledsl.models.least_squares.grams import Gram, LayerStatistics
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.quantise import quantise, refine
 from puzzledsl.pieces.train.student import Student, alternatives_of
-
-CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
-"""Most tokens in a calibration batch, and least number of batches (if there are that many blocks). Several batches are needed
-because the last ones judge what is fitted to the others."""
+from puzzledsl.plan.flop import CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES
 
 
 @dataclass(frozen=True)

@@ -151,10 +151,3 @@ def test_a_program_survives_json() -> None:
     again = Program.from_json(program.canonical_json())
     assert again == program
     assert again.digest() == program.digest()
-
-
-def test_no_machine_path_in_a_program() -> None:
-    program = check(NEMOTRON, {}).program
-    assert program is not None
-    assert program.source == "nemotron51b.pzl"
-    assert str(ROOT) not in program.canonical_json()

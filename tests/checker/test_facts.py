@@ -15,10 +15,10 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import read_config
-from puzzledsl.ir import facts, nodes
+from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import Shape
 from tests.cases import more
-from tests.checker.programs import checked, lowered, mistakes
+from tests.checker.programs import checked, mistakes
 
 PLAIN = Shape(
     family="llama", layers=2, hidden=10, heads=4, kv_heads=2, head_dim=6, intermediate=7, vocab=11, tied=True
@@ -109,19 +109,6 @@ def test_defaults_are_those_of_transformers(tmp_path: Path, family: str) -> None
         assert found.tied == theirs.tie_word_embeddings
 
 
-def test_biases_by_family(tmp_path: Path) -> None:
-    flags = ("attention_bias", "output_bias", "mlp_bias", "qk_norm")
-    both = {"attention_bias": True, "mlp_bias": True}
-    for changes, expected in (
-        (both, (True, True, True, False)),
-        ({"model_type": "qwen2"}, (True, False, False, False)),
-        ({"model_type": "qwen3", "attention_bias": True}, (True, True, False, True)),
-        ({"model_type": "mistral"}, (False, False, False, False)),
-    ):
-        shape = shape_of(tmp_path, **changes)
-        assert tuple(getattr(shape, flag) for flag in flags) == expected
-
-
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -180,11 +167,3 @@ def test_a_parent_of_almost_this_name(tmp_path: Path) -> None:
 def test_a_config_that_is_none(tmp_path: Path, content: bytes) -> None:
     config(tmp_path).write_bytes(content)
     assert mistakes(tmp_path, 'parent p = hf("model")\n') == [("E0407", 1)]
-
-
-def test_a_directory_needs_no_shape(tmp_path: Path) -> None:
-    config(tmp_path, head_dim=16)
-    text = 'parent p = hf("model")\nassert p.head_dim == 16 and p.params > 0\n'
-    parent = lowered(tmp_path, text).parents["p"]
-    assert parent.source == nodes.HfSource(id="model")
-    assert parent.shape == shape_of(tmp_path, head_dim=16)

@@ -36,16 +36,10 @@ EXPLOSIVE = {
     "options double": (chain(60, "1 | 2", "{} | {}"), {"E0220"}),
     "formulas double": (in_search(chain(60, "layers[0].ffn is noop", "{} implies {}") + " require a60\n"), {"E0220"}),
     "requirements double": (in_search(chain(60, "params <= 3", "{} and {}") + " require a60\n"), {"E0220"}),
-    "recursion without end": ("fn f(n) = f(n + 1)\nlet x = f(0)\n", {"E0220"}),
     "recursion that doubles": ("fn f(n) = if n <= 0 then 0 else f(n - 1) + f(n - 1)\nlet x = f(90)\n", {"E0220"}),
     "nested comprehensions": ("let x = sum(sum(i * j for j in 0..19999) for i in 0..19999)\n", {"E0220"}),
     "a huge range": (in_search(" for i in 0..1e15 { require layers[0].ffn is noop }\n"), {"E0220"}),
     "nested fors": (in_search(" for i in 0..9999 { for j in 0..9999 { require layers[0].ffn is noop } }\n"), {"E0220"}),
-    "too many alternatives": (
-        TINY + f"space v of p {{ attention = gqa(kv_heads: 4 | 2 | 1, window: {' | '.join(map(str, range(1, 900)))}) }}\n",
-        {"E0220"},
-    ),
-    "lets that need each other": ("let a = b\nlet b = c\nlet c = a\n", {"E0214"}),
     "a long chain backwards": (
         "".join(f"let a{i} = a{i + 1} + 1\n" for i in range(600)) + "let a600 = 1\n", {"E0220"},
     ),
@@ -58,7 +52,7 @@ EXPLOSIVE = {
 
 
 LONG = ("nested fors", "recursion that doubles", "nested comprehensions")
-"""What takes seconds until it is too much; a huge range and recursion without end are of their kind."""
+"""What takes seconds until it is too much; a huge range is of their kind."""
 
 
 @pytest.mark.parametrize("name", [*(name for name in EXPLOSIVE if name not in LONG), *more(*LONG)])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.docs_hooks import on_page_markdown
 from tests.documents import ROOT
 
 LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "use": "href"}
@@ -62,16 +61,3 @@ def test_programs_have_colours_and_tags_are_dropped(site: Path) -> None:
     assert '<span class="kd">space</span>' in text
     assert "with=base.pzl" not in text and "file=base.pzl" not in text
     assert re.search(r'class="[^"]*\bwrong\b', text)
-
-
-@pytest.mark.parametrize(
-    ("fence", "shown"),
-    [
-        ("```pzl", "```pzl"),
-        ("```pzl with=base.pzl", "```pzl"),
-        ("```pzl wrong with=base.pzl", "``` { .pzl .wrong }"),
-        ('  ```console skip="runs for minutes"', "  ```console"),
-    ],
-)
-def test_a_fence_keeps_its_language_alone(fence: str, shown: str) -> None:
-    assert on_page_markdown(f"a\n{fence}\nb\n```\n") == f"a\n{shown}\nb\n```\n"

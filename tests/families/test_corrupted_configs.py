@@ -1,21 +1,16 @@
-"""Property: a config.json of any family, however corrupted, gives a shape or BadConfig, and soon."""
+"""Sound configs of every family, what corrupts them, and families that are refused with the reason."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.families.config import BadConfig, Config
-from puzzledsl.families.registry import FAMILIES, computation_of, read_config, shape_of_config
+from puzzledsl.families.registry import FAMILIES, computation_of, shape_of_config
 from puzzledsl.ir.facts import total_params
-from tests.cases import cases
 
 SOUND: dict[str, Any] = {
     "hidden_size": 64,
@@ -80,27 +75,6 @@ VALUES = st.recursive(
 def test_a_sound_config_is_read(family: str) -> None:
     shape = shape_of_config(SOUND | {"model_type": family})
     assert (shape.family, shape.layers) == (family, 4)
-    assert 0 < total_params(shape, "active_params") <= total_params(shape)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=cases(60), deadline=2_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_corrupted_config_is_refused_or_read(family: str, tmp_path: Path, data: st.DataObject) -> None:
-    content = SOUND | {"model_type": family}
-    for field in data.draw(st.lists(st.sampled_from(fields_of(family)), max_size=4, unique=True)):
-        if data.draw(st.booleans()):
-            content[field] = data.draw(VALUES)
-        else:
-            content.pop(field, None)
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(content), "utf-8")
-    shape = None
-    with suppress(BadConfig):
-        shape = read_config(path)
-    if shape is None:
-        return
-    assert len(shape.each) == shape.layers
     assert 0 < total_params(shape, "active_params") <= total_params(shape)
 
 

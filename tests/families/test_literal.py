@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.family import Family
-from puzzledsl.families.registry import FAMILIES, USUAL, BadLiteral, needed, shape_of_literal
+from puzzledsl.families.registry import FAMILIES, USUAL, needed, shape_of_literal
 from puzzledsl.language.kinds import SHAPE
 
 SIZES = {"layers": 6, "hidden": 64, "heads": 8, "head_dim": 8, "intermediate": 192, "vocab": 256}
@@ -41,48 +41,10 @@ def test_what_is_written_beats_what_the_family_says() -> None:
     assert own(shape_of_literal(says, {**SIZES, "full_every": 2}), "window") == [64, None] * 3
 
 
-def test_rules_for_layers() -> None:
-    """They may be combined; the first layers of a mixture may be dense; every so many layers has attention."""
-    shape = shape_of_literal(family(full_every=2, no_rope_every=3), {**SIZES, "window": 32})
-    assert own(shape, "window") == [32, None] * 3
-    assert own(shape, "rope") == [True, True, False] * 2
-    shape = shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS, "dense_first": 2})
-    assert own(shape, "ffn") == ["dense"] * 2 + ["moe"] * 4
-    assert shape.intermediate == 192
-    shape = shape_of_literal(family(mixer="delta_net", attention_every=3), {**SIZES, "mixer": STATE})
-    assert own(shape, "mixer") == ["delta_net", "delta_net", "attention"] * 2
-    assert shape.state == STATE
-
-
 def test_sizes_that_no_layer_has_are_left_out() -> None:
     assert shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS}).intermediate == 0
     assert shape_of_literal(family(), {**SIZES, **EXPERTS}).experts == 0
     assert shape_of_literal(family(mixer="attention"), {**SIZES, "mixer": STATE}).state is None
-
-
-def test_a_pattern_gives_each_layer_one_sub_block() -> None:
-    says = family("pattern", "mixer", mixer="mamba2")
-    sizes = {name: size for name, size in SIZES.items() if name != "layers"}
-    shape = shape_of_literal(says, {**sizes, **EXPERTS, "pattern": "M-M*E", "mixer": STATE})
-    assert shape.layers == 5
-    assert own(shape, "mixer") == ["mamba2", "none", "mamba2", "attention", "none"]
-    assert own(shape, "ffn") == ["none", "dense", "none", "none", "moe"]
-    assert own(shape.at(2), "ffn") == ["none"] * 5
-
-
-@pytest.mark.parametrize(
-    ("says", "written", "argument"),
-    [
-        (family("pattern"), {"pattern": "M?"}, "pattern"),
-        (family("pattern"), {"pattern": "**"}, "layers"),
-        (family(ffn="moe"), {**EXPERTS, "dense_first": 7}, "dense_first"),
-    ],
-)
-def test_a_wrong_rule_is_named(says: Family, written: dict[str, Any], argument: str) -> None:
-    with pytest.raises(BadLiteral) as error:
-        shape_of_literal(says, {**SIZES, **written})
-    assert error.value.argument == argument
-    assert error.value.help
 
 
 @pytest.mark.parametrize(

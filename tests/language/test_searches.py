@@ -78,23 +78,6 @@ def test_a_search_of_a_search(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.states("types.constant", "types.table", "types.pair", "types.linear")
-@pytest.mark.parametrize(
-    ("text", "kinds"),
-    [
-        ("3 * layers[1].ffn.width + 2 * layers[2].ffn.width", ["fact", "fact"]),
-        ("layers[1].ffn.width * layers[1].ffn.width", ["table"]),
-        ("min(layers[1].ffn.width, 100)", ["table"]),
-        ("(if layers[1].ffn is noop then 3 else 0)", ["count"]),
-        ("sum(l.attention.kv_heads * l.ffn.width for l in layers)", ["table"]),
-        ("kl + params + 2 * sum(ffn.width)", ["score", "params", "fact"]),
-        ("mean(attention.kv_heads)", ["fact"]),
-    ],
-)
-def test_what_expressions_lower_to(tmp_path: Path, text: str, kinds: list[str]) -> None:
-    assert [w.term.kind for w in linear(tmp_path, f"{text} <= 3").left.terms] == kinds
-
-
 @pytest.mark.states("types.pair")
 def test_a_pair_table_has_both_axes(tmp_path: Path) -> None:
     (found,) = linear(tmp_path, "layers[1].attention.kv_heads * layers[1].ffn.width <= 3").left.terms

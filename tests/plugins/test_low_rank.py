@@ -14,10 +14,6 @@ from tests.plugins.conftest import LOW_RANK, Run, install, runner
 PZL = ("-m", "puzzledsl.cli.main")
 
 
-def test_it_is_two_files_of_code() -> None:
-    assert sorted(path.name for path in LOW_RANK.glob("*.py")) == ["low_rank.py", "low_rank_module.py"]
-
-
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = write_tiny_program(tmp_path_factory.mktemp("program"))
@@ -55,24 +51,6 @@ def test_cost(ran: Path, python: Run) -> None:
         assert cost["weights_bytes"] == 4 * (matrices + 24)
         assert cost["decode_flop"] == 2 * matrices and cost["kv_cache_bytes"] == 0
     assert "low_rank12" in python(*PZL, "cost", str(ran / "tiny.pzl"), "--solution", "best").stdout
-
-
-@pytest.mark.parametrize(
-    ("written", "said"),
-    [
-        ("low_rank()", "write `low_rank(rank: 96)`"),
-        ("low_rank(rank: 25)", "1 to 24"),
-        ("low_rank(size: 4)", "it has `rank`"),
-        ("low_rnk(rank: 4)", "did you mean `low_rank`?"),
-    ],
-)
-def test_mistakes_are_diagnostics(
-    tmp_path: Path, program: Path, python: Run, written: str, said: str
-) -> None:
-    text = program.read_text().replace("low_rank(rank: 12 | 6)", written)
-    (tmp_path / "wrong.pzl").write_text(text)
-    shutil.copytree(program.parent / "parent", tmp_path / "parent")
-    assert said in python(*PZL, "check", str(tmp_path / "wrong.pzl"), code=1).stderr
 
 
 def test_runtimes_without_it_are_refused(tmp_path: Path, program: Path, python: Run) -> None:
@@ -116,18 +94,6 @@ def test_the_report_draws_it(ran: Path, python: Run) -> None:
     python(*PZL, "report", str(ran / "tiny.pzl"))
     (page,) = (ran / "build").rglob("*.html")
     assert "low_rank12" in page.read_text()
-
-
-def test_an_editor_says_what_it_is(program: Path, python: Run) -> None:
-    script = (
-        "from pathlib import Path; from tests.server.texts import marked, CURSOR; "
-        "from puzzledsl.server.navigation import hover; "
-        f"folder = Path({str(program.parent)!r}); text = Path({str(program)!r}).read_text(); "
-        "text = text.replace('low_rank', 'l' + CURSOR + 'ow_rank', 1); "
-        "print(hover(*marked(text, folder)).contents.value)"
-    )
-    said = python("-c", script).stdout
-    assert "maps of low rank" in said and "low_rank12" in said
 
 
 def test_it_keeps_the_laws_of_the_built_in_alternatives(python: Run) -> None:

@@ -122,16 +122,3 @@ def test_heads_of_declarations(tmp_path: Path) -> None:
     }.items():
         found = said(text, tmp_path)
         assert found is not None and found.startswith(f"```pzl\n{head}"), found
-
-
-def test_words_of_refinement_are_explained(tmp_path: Path) -> None:
-    text = PROGRAM.replace("shape(family", 'hf("nowhere", shape: shape(family').replace(
-        "vocab: 256)", "vocab: 256))"
-    )
-    text = text.replace("solver = cpsat", "refine = measured(24, data: d)")
-    for word, sentence in (
-        ("refine", "Measures children whole"),
-        ("measured", "The exact solver proposes children"),
-    ):
-        explained = said(at(word, text), tmp_path)
-        assert explained is not None and sentence in explained

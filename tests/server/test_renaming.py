@@ -15,6 +15,7 @@ from puzzledsl.server.document import Document, Project
 from puzzledsl.server.navigation import RenameRefused, prepare, rename
 from puzzledsl.syntax import tree
 from tests.cases import cases
+from tests.checker.programs import without_source
 from tests.generated import program
 from tests.server.texts import NEMOTRON, PROGRAM, marked, opened, place_of
 
@@ -42,14 +43,8 @@ def meaning_of(document: Document, new: str = "", old: str = "") -> object:
     """A program as text, places aside, with the name `new` written as `old`."""
     checked = document.inspected[0]
     assert checked.program is not None, [str(d) for d in checked.diagnostics]
-    text = json.dumps(without_places(checked.program.model_dump(mode="json")))
+    text = json.dumps(without_source(checked.program.model_dump(mode="json")))
     return json.loads(text.replace(new, old) if new else text)
-
-
-def without_places(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: without_places(v) for k, v in value.items() if not k.endswith("where")}
-    return [without_places(v) for v in value] if isinstance(value, list) else value
 
 
 def texts() -> Iterator[str]:

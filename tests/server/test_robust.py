@@ -43,15 +43,6 @@ def test_a_text_cut_off_anywhere(tmp_path: Path) -> None:
         ask_everything(document, text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
-@pytest.mark.drawn
-def test_a_text_with_a_line_missing(tmp_path: Path) -> None:
-    lines = PROGRAM.split("\n")
-    for gone in range(0, len(lines), len(lines) // cases(len(lines))):
-        text = "\n".join(lines[:gone] + lines[gone + 1 :])
-        document = opened(text, tmp_path, project=Project(folders=[tmp_path]))
-        ask_everything(document, min(gone + 1, len(lines) - 1), 5)
-
-
 def test_every_place_of_a_program() -> None:
     document = Project().document(NEMOTRON)
     assert document is not None

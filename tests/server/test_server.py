@@ -109,11 +109,6 @@ def test_only_the_last_of_many_changes_is_told(editor: Editor) -> None:
     assert editor.type(PROGRAM) == []
 
 
-def test_columns_are_utf_16(editor: Editor) -> None:
-    (problem,) = editor.type('let a = ["😀", nobody]\n')
-    assert problem["range"]["start"]["character"] == 15 and problem["range"]["end"]["character"] == 21
-
-
 def test_every_request_is_answered(editor: Editor) -> None:
     text = PROGRAM.replace(" = ", "  =   ")
     assert editor.type(text) == []

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
-from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, dense, owning_downs
+from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, owning_downs
 from puzzledsl.models.mixtures.smaller import (
     damage_order,
     groups_of,
@@ -21,7 +21,6 @@ from puzzledsl.models.mixtures.smaller import (
     overwrite_downs,
     reap,
     refit_router,
-    smaller,
 )
 
 HIDDEN, WIDTH, EXPERTS = 16, 12, 6
@@ -192,31 +191,8 @@ def test_weights_of_half_precision_are_fitted_as_well_as_they_can_be(dtype):
     assert error(fitted, exact) < 1.02 * error(best, exact)
 
 
-@pytest.mark.parametrize(("experts", "top_k", "width"), [(3, 2, WIDTH), (EXPERTS, 2, WIDTH // 2), (4, 1, 9)])
-def test_a_smaller_mixture_beats_rivals_of_its_size(experts, top_k, width):
-    full = mixture()
-    order = damage_order(full, SEEN, full(SEEN))
-    ours = smaller(full, [order], SEEN, full(SEEN), experts=experts, top_k=top_k, width=width)
-    assert (len(ours.experts), ours.top_k, {e.width for e in ours.experts}) == (experts, top_k, {width})
-    highest = torch.tensor(reap(full, SEEN)).topk(experts).indices.sort().values.tolist()
-    rival = replace(full.only(highest), top_k=top_k)
-    plain = replace(rival, experts=[e.channels(torch.arange(width)) for e in rival.experts])
-    assert error(ours, full) < error(plain, full)
-
-
 def test_few_tokens_do_little_harm():
     full = mixture()
     few = SEEN[:24]
     fewer = full.only([0, 1, 2, 3])
     assert error(overwrite(owning_downs(fewer), few, full(few)), full) < 1.1 * error(fewer, full)
-
-
-def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none():
-    """And one of equal experts is a dense FFN."""
-    full = mixture()
-    same = replace(full, experts=[full.experts[0]] * EXPERTS)
-    for parent, width, most in ((full, 2 * WIDTH, 0.5), (same, EXPERTS // 2 * WIDTH, 0.1)):
-        whole, y = dense(parent, [], SEEN, parent(SEEN), width), parent(UNSEEN)
-        made = whole.down(parent.rules.activate(whole.gate(UNSEEN), whole.up(UNSEEN)))
-        assert whole.width == width
-        assert float((made - y).square().sum()) < most * float((y - y.mean(0)).square().sum())

@@ -10,7 +10,7 @@ from puzzledsl.alternatives.alternative import storage_misfit
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.precision import CACHES, PRECISIONS, ServedCaches
+from puzzledsl.alternatives.precision import CACHES, PRECISIONS
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.families.block_configs import entry_of, from_entry, shape_of_child
 from puzzledsl.families.config import BadConfig
@@ -78,10 +78,3 @@ def test_bytes_are_those_of_codes_and_scales() -> None:
     scales = Fraction(weights.scale_bytes, weights.groups[0])
     assert CACHES["q8_0"].bytes == Fraction(weights.bits, 8) + scales
     assert CACHES["q8_0"].group == weights.groups[0] and all(cache.flags for cache in CACHES.values())
-
-
-def test_options_name_the_layers_that_stay_as_they_are() -> None:
-    assert ServedCaches("vllm").flags == "" and ServedCaches("vllm").request == {}
-    some = ServedCaches("vllm", "fp8", (0, 3))
-    assert some.flags == "--kv-cache-dtype fp8 --kv-cache-dtype-skip-layers 0 3"
-    assert some.request == {"cache": "fp8", "kept": ["0", "3"]}

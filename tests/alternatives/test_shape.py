@@ -39,12 +39,6 @@ def test_what_most_layers_have_is_the_shape_s_own() -> None:
     assert again.with_layers([{"window": None, "kv_heads": 1}] * 4) == PLAIN
 
 
-def test_a_copy_works_out_its_layers_anew() -> None:
-    shape = PLAIN.with_layers([{"window": 5}, {"window": None}, {"window": 5}, {"window": 5}])
-    assert shape.at(0).hidden == 8
-    assert shape.model_copy(update={"hidden": 16}).at(1).hidden == 16
-
-
 def test_a_qwen_s_upper_layers_have_windows() -> None:
     content = {
         "model_type": "qwen2", "num_hidden_layers": 4, "hidden_size": 8, "num_attention_heads": 2,

@@ -16,7 +16,6 @@ from puzzledsl.measure import estimate
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.errors import NoSuchDevice, NoWorkload
 from puzzledsl.measure.place import device_of, memory_bytes
-from puzzledsl.pipeline.inputs import measured_scenarios
 from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
 from tests.uptrain.cases import Interrupted, Recorder
 
@@ -139,12 +138,6 @@ def test_a_device_that_is_not_there_is_a_diagnostic_at_the_declaration(spec, pro
     (found,) = error.value.diagnostics
     assert found.kind == problem and found.span is not None
     assert found.span.line == WHERE.line and found.help
-
-
-def test_only_measured_scenarios_are_measured(tmp_path):
-    made = program(tmp_path)
-    scenarios = {**made.scenarios, "more": scenario("more", "here")}
-    assert measured_scenarios(made.model_copy(update={"scenarios": scenarios})) == ["chat", "more"]
 
 
 def test_memory_is_what_is_declared_or_what_is_there():

@@ -115,10 +115,3 @@ def test_arrangements_are_balanced_in_each_kind_of_layer(kinds, own, seed):
                 for found in (Counter(mine), seen[sub_block]):
                     counts = [found[name] for name in here]
                     assert max(counts) - min(counts) <= 1
-
-
-def test_kinds_are_numbered_by_their_first_layers():
-    shape = shape_of(tiny_model().config)
-    assert shape.kind_of_each == (0, 0, 0)
-    mixed = shape.with_layers([{"window": w} for w in (8, None, 8, 4)])
-    assert mixed.kind_of_each == (0, 1, 0, 2)

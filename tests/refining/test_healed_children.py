@@ -82,12 +82,6 @@ def test_the_parent_loses_nothing_and_a_child_of_no_ops_is_its_embedding(
     assert nothing == pytest.approx(plain_kl(parent, tmp_path, empty), rel=1e-4)
 
 
-def test_what_dropped_layers_cost_shrinks(parent: PreTrainedModel, tmp_path: Path) -> None:
-    dropped = [child for child in CHILDREN if SMALL not in child]
-    for child, healed in zip(dropped, kls(healer(parent, tmp_path), dropped), strict=True):
-        assert healed < plain_kl(parent, tmp_path, child)
-
-
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_prefix_that_children_share_is_healed_once(
     every: int, parent: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

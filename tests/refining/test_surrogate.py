@@ -81,16 +81,6 @@ def test_it_learns_that_a_kind_of_change_costs_twice_its_score() -> None:
     assert np.mean([surrogate.predict(c.layers)[1] for c in unseen]) < 0.6 * unsure
 
 
-def test_a_child_that_was_measured_is_predicted_near_its_measurement() -> None:
-    """The model is not a table of measurements, but it follows the best one."""
-    made = instance(1)
-    surrogate = surrogate_of(made)
-    child = some_children(made, 1, 5)[0]
-    surrogate.tell(child.layers, 3 * float(child.term(KL)))
-    mean, _ = surrogate.predict(child.layers)
-    assert mean == pytest.approx(3 * float(child.term(KL)), rel=0.1)
-
-
 def test_no_entry_becomes_free() -> None:
     """Nor negative, whatever was measured."""
 
@@ -105,11 +95,3 @@ def test_no_entry_becomes_free() -> None:
         surrogate.tell(child.layers, 1e-6)
     for old, new in zip(values(made.scores["kl"]), values(surrogate.table()), strict=True):
         assert new >= LEAST * old > 0
-
-
-def test_same_seed_same_draw() -> None:
-    """Draws differ from the mean, and depend on the generator alone."""
-    made = instance(0)
-    first, second, other = (surrogate_of(made).table(np.random.default_rng(seed), 0.25) for seed in (1, 1, 2))
-    assert first == second != other
-    assert first != surrogate_of(made).table() == made.scores["kl"]

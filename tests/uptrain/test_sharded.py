@@ -57,11 +57,6 @@ def test_losses_are_those_of_one_process(runs):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_each_holds_half_of_parent_and_child(runs):
-    for held, whole in runs[2]["held"].values():
-        assert 0.45 * whole <= held <= 0.55 * whole
-
-
 def test_the_export_is_a_checkpoint_like_one_process_writes(runs):
     base, *_ = runs
     ours, theirs = (load_file(base / name / "model.safetensors") for name in ("whole", "alone"))

@@ -13,34 +13,14 @@ import torch
 
 from puzzledsl.ir.nodes import Program
 from puzzledsl.uptrain import run, train
-from puzzledsl.uptrain.ranks import leave, local, ranks_of
+from puzzledsl.uptrain.ranks import leave, ranks_of
 from tests.uptrain.cases import Interrupted, Recorder
 
 STOP = 7
 
 
-class Spy(train.Trainer):
-    """Remembers itself."""
-
-    last: Spy
-
-    def run(self):
-        Spy.last = self
-        return super().run()
-
-
-def held() -> dict[str, list[int]]:
-    """Numbers that this process keeps of each model, and numbers of the whole."""
-    models = {"parent": Spy.last.teacher.model, "child": Spy.last.child}
-    return {
-        name: [sum(local(w).numel() for w in model.parameters()), sum(w.numel() for w in model.parameters())]
-        for name, model in models.items()
-    }
-
-
 def main(base: Path) -> None:
     torch.set_num_threads(1)
-    run.Trainer = Spy
     program = Program.from_json((base / "program.json").read_text())
     ranks = ranks_of()
 
@@ -57,7 +37,6 @@ def main(base: Path) -> None:
 
     whole, resumed = Recorder(), Recorder()
     train_to("whole", whole)
-    shares = held()
     train.CHECKPOINT_S, train.CHECKPOINT_SHARE = 0.0, 1e9  # after every step
     try:
         train_to("resumed", Recorder(limit=STOP))
@@ -65,7 +44,7 @@ def main(base: Path) -> None:
         train.CHECKPOINT_SHARE = 1e-9  # never again
         train_to("resumed", resumed)
     if ranks.leads:
-        seen = {"whole": whole.events, "resumed": resumed.events, "held": shares}
+        seen = {"whole": whole.events, "resumed": resumed.events}
         (base / "seen.json").write_text(json.dumps(seen))
     leave()
 

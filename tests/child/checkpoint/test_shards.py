@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import weakref
 from functools import partial
 from pathlib import Path
@@ -14,20 +11,14 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.child.checkpoint import write
 from puzzledsl.child.checkpoint.contents import load_child, write_shards
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.families.tensors import INDEX, LazyTensor, open_weights
-from tests.children import MIXED, PARENT, Choice, define, random_pieces
+from tests.children import MIXED, define, random_pieces
 from tests.tiny import save_tiny, tiny_tokens
 
 SHARD_BYTES = 20_000
@@ -85,83 +76,3 @@ def test_no_two_tensors_are_in_memory_while_a_child_is_written(tmp_path: Path) -
 
     write_shards({name: lazy(name) for name in "abcdef"}, tmp_path, 600)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3 and not alive
-
-
-# ---------------------------------------------------------------- eight billion parameters, in small
-
-BIG = {
-    "num_hidden_layers": 5,
-    "hidden_size": 4096,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-    "tie_word_embeddings": False,
-}
-"""An 8B's layers and embeddings; five of its 32 layers are 4.3 GB in bfloat16."""
-CHILD: list[Choice] = [
-    PARENT,
-    (GqaAttention(kv_heads=2), MlpFfn(width=7168)),
-    (LinearAttention(), NoOpFfn()),
-    (NoOpAttention(), MlpFfn(width=14080)),
-    PARENT,
-]
-PROBE = """
-import sys, threading, time
-from pathlib import Path
-from puzzledsl.child.checkpoint.write import realise
-from tests.child.checkpoint.test_shards import CHILD, big_pieces
-from tests.children import define
-
-def anonymous():
-    with open("/proc/self/status") as file:
-        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon", "RssShmem")))
-
-before, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.is_set():
-        peak = max(peak, anonymous())
-        time.sleep(0.002)
-
-thread = threading.Thread(target=watch)
-thread.start()
-realise(define(CHILD), Path(sys.argv[1]), big_pieces, Path(sys.argv[2]))
-done.set()
-thread.join()
-print(peak - before)
-"""
-
-
-def big_shape() -> Shape:
-    return shape_of(CONFIG_MAPPING["llama"](**BIG))
-
-
-def big_pieces(name: str) -> dict[str, torch.Tensor]:
-    """Float32 pieces, as the library stores them, made when they are asked for."""
-    sub_block, _, index = name.partition("-")
-    alternative = CHILD[int(index)][sub_block == "ffn"]
-    return {key: torch.full(size, 0.01) for key, size in alternative.stored(big_shape()).items()}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc")
-def test_realising_an_8b_takes_less_memory_than_a_shard(tmp_path: Path) -> None:
-    """Anonymous memory over that before: less than 1.2 x the largest shard (it is one tensor, or one piece)."""
-    parent, root = tmp_path / "parent", Path(__file__).parents[3]
-    CONFIG_MAPPING["llama"](**BIG, dtype="bfloat16").save_pretrained(parent)
-
-    def lazy(size: tuple[int, ...]) -> LazyTensor:
-        return LazyTensor(size, torch.bfloat16, lambda: torch.full(size, 0.01, dtype=torch.bfloat16))
-
-    weights = {name: lazy(size) for name, size in inventory(big_shape()).items()}
-    sizes = [path.stat().st_size for path in write_shards(weights, parent, 1_500_000_000)]
-    assert len(sizes) > 1 and sum(sizes) >= 4_000_000_000
-    command = [sys.executable, "-c", PROBE, str(parent), str(tmp_path / "child")]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root, env=environment)
-    assert int(found.stdout) < 1.2 * max(sizes)
-    assert len(open_weights(tmp_path / "child")) > 20

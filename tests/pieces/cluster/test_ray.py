@@ -13,16 +13,13 @@ import pytest
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cli.main import run
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Cluster
 from puzzledsl.ir import nodes
-from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
 from tests.cluster.ray_here import MARKS, Killer, ray_with
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import contents, make_pieces, make_program
-from tests.pipeline.tiny_program import write_tiny_program
 
 pytestmark = MARKS
 SHORT = {"tokens": 640, "calibration_tokens": 128}  # ten steps
@@ -84,18 +81,6 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
             make(program, tmp_path, "two", cluster.address, Interrupting(5))
         assert make(program, tmp_path, "two", cluster.address) == expected
         assert make(program, tmp_path, "leaving", cluster.address, Leaving()) == expected
-
-
-@pytest.mark.slow
-def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ray")
-    program = write_tiny_program(tmp_path)
-    here, there = tmp_path / "here", tmp_path / "there"
-    assert run(["bld", str(program), "-o", str(here)]) == 0
-    assert run(["bld", str(program), "-o", str(there), "--on", "local"]) == 0
-    assert contents(Library(there / "library")) == contents(Library(here / "library"))
-    assert run(["run", str(program), "-o", str(there), "--on", "local", "--until", "score"]) == 0
-    assert "bld pieces: up to date" in capsys.readouterr().err
 
 
 def refused(program: nodes.Program, base: Path, on: str) -> Diagnostic:

@@ -125,6 +125,13 @@ def test_one_map_s_newton_step_is_its_least_squares(monkeypatch: pytest.MonkeyPa
     assert torch.dist(linear.weight + step, wanted) < 0.1 * torch.dist(linear.weight, wanted)
 
 
+def test_maps_of_one_input_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = Gated(), torch.randn(50, 6)
+    assert [c.maps for c in curvatures(maps_of(module), module, [x])] == [(0, 1), (2,)]
+    monkeypatch.setattr(gauss_newton, "STACKED_OUTPUTS", 8)
+    assert [c.maps for c in curvatures(maps_of(module), module, [x])] == [(0,), (1,), (2,)]
+
+
 def test_nothing_is_left_behind() -> None:
     module, x = Gated(), torch.randn(50, 6)
     before = copy.deepcopy(module.state_dict())

@@ -14,6 +14,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
+from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import Order, walk_layers
 from puzzledsl.pieces.train.piece_state import EVALUATE, STEP, MicroBatches, PieceState
@@ -62,6 +63,16 @@ def test_micro_batches_take_the_step_of_the_whole_batch(tmp_path: Path) -> None:
         assert parts.keys() == whole.keys()
         for name, value in whole.items():
             torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_dot_products_are_within_what_cublas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, parent = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    whole = piece_state.normalized_mse(child, parent)
+    lengths, dot = [], torch.dot
+    monkeypatch.setattr(piece_state, "LONGEST_DOT", 10)
+    monkeypatch.setattr(torch, "dot", lambda a, b: lengths.append(len(a)) or dot(a, b))
+    torch.testing.assert_close(piece_state.normalized_mse(child, parent), whole)
+    assert lengths and max(lengths) <= 10
 
 
 # ---------------------------------------------------------------- out of memory

@@ -22,7 +22,7 @@ from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models import placement as this_device
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train import layer_trainer
+from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
@@ -169,6 +169,18 @@ def test_without_room_for_activations_none_are_kept(subject: Subject, tmp_path: 
     log = Log()
     assert subject.made(tmp_path, progress=log) == subject.swept
     assert log.events.count("streaming") == 1 and log.events.count("piece") == len(subject.jobs)
+
+
+def test_training_that_ends_in_no_number_keeps_the_other_pieces(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = piece_state.normalized_mse
+    monkeypatch.setattr(piece_state, "normalized_mse", lambda *arguments: loss(*arguments) * torch.nan)
+    with pytest.raises(DiagnosticError) as caught:
+        subject.made(tmp_path, 2)
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}
+    pieces = Library(tmp_path / "library").pieces()
+    assert len(pieces) == 3 and {piece.job.ffn for piece in pieces} == {LinearFfn()}
 
 
 # ---------------------------------------------------------------- passes

@@ -55,11 +55,6 @@ def test_8b_by_hand() -> None:
     assert 1 < bld.seconds / (flop / (989e12 * 0.5368)) < 1.1  # and what comes before training
 
 
-def test_more_gpus_take_less_time_and_memory() -> None:
-    alone, eight = (stage(case, "bld") for case in CASES[:2])
-    assert eight.seconds < alone.seconds / 6 and eight.peak_bytes < alone.peak_bytes
-
-
 def test_devices_share_replacements_and_one_that_reads_its_parent_takes_the_reading_too() -> None:
     sizes = {"hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336}
     shape = Shape(family="llama", layers=32, vocab=128256, tied=False, **sizes)

@@ -34,6 +34,7 @@ from puzzledsl.ir.measured_engines import RECIPES, Recipe
 from tests.cases import more
 from tests.children import Choice
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
+from tests.uptrain.cases import Recorder
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("llama_cpp_py_sync")
@@ -46,23 +47,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(Variant(LAYERS, sizes=SIZES), tmp_path_factory.mktemp("recipes"))
 
 
-class Heard(Silent):
-    """Progress that remembers."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.task, self.total, self.done = "", 0, 0
-
-    def start(self, task: str, total: int) -> None:
-        self.task, self.total = task, total
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.done += amount
-
-    def log(self, event: str, **fields: object) -> None:
-        self.texts.append(str(fields.get("text")))
-
-
 def tensors(path: Path) -> dict[str, tuple[str, np.ndarray]]:
     found = gguf.GGUFReader(path).tensors
     return {t.name: (t.tensor_type.name, gguf.quants.dequantize(t.data, t.tensor_type)) for t in found}
@@ -70,7 +54,7 @@ def tensors(path: Path) -> dict[str, tuple[str, np.ndarray]]:
 
 def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: Path) -> None:
     """The same bytes as from llama.cpp alone, by any number of threads, and the same count of fallbacks as in its log."""
-    heard = Heard()
+    heard = Recorder()
     write_export(made.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m", name="x", progress=heard)
     child = from_directory(made.child)
     write_gguf(child, made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True)
@@ -91,9 +75,13 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     lowered, _ = as_llama_cpp(child, whole_blocks=True)
     assert own.weights.keys() == lowered.weights.keys()
     assert all(torch.equal(read.weights[n].read(), w.read().float()) for n, w in lowered.weights.items())
-    [said] = heard.texts
-    assert f"{other[1]} of {len(matrices)} matrices have rows that are no multiples of 256 numbers" in said
-    assert (heard.task, heard.total, heard.done) == ("quantising to q4_k_m", len(found), len(found))
+    start, (_, said) = heard.events
+    assert (
+        f"{other[1]} of {len(matrices)} matrices have rows that are no multiples of 256 numbers"
+        in said["text"]
+    )
+    assert start == ("start", {"task": "quantising to q4_k_m", "total": len(found)})
+    assert heard.advanced == len(found)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.gguf", "f.gguf", "x.gguf"]
 
 
@@ -133,7 +121,7 @@ def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pyte
     needs_more = refused(Recipe("iq2_xxs", 19, 2.0))
     assert needs_more.kind == RecipeFailed and "imatrix" in needs_more.message
 
-    class Stops(Heard):
+    class Stops(Recorder):
         def advance(self, amount: int = 1, **figures: float | str) -> None:
             raise KeyboardInterrupt
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.alternatives.parent import PARENTS, ParentFfn
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import FAMILIES, shape_of_config, shape_of_literal
 from puzzledsl.ir.facts import total_params
@@ -47,17 +47,6 @@ def test_published_sizes(content: dict[str, Any], total: int, active: str, embed
     assert total_params(shape) == total
     used = active_params(shape) - (0 if embedding else shape.vocab * shape.hidden)
     assert f"{used / 1e9:.2f}" == active
-
-
-def test_layers_that_a_step_skips_and_those_of_the_list_are_dense() -> None:
-    shape = shape_of_config(
-        QWEN3 | {"num_hidden_layers": 6, "decoder_sparse_step": 2, "mlp_only_layers": [1]}
-    )
-    assert [own.ffn for own in shape.each] == ["dense", "dense", "dense", "moe", "dense", "moe"]
-    assert shape.at(0).intermediate == 6144
-    assert shape.at(0).routing == (1, 1)
-    assert "gate_proj.weight" in ParentFfn().weights(shape.at(0))
-    assert "experts.127.gate_proj.weight" in ParentFfn().weights(shape.at(3))
 
 
 def test_gpt_oss_has_windows_in_every_other_layer_sinks_and_biases() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -90,17 +89,6 @@ def test_a_window_that_covers_everything_changes_nothing() -> None:
         module.load_state_dict(state)
         with replace(model, 1, "attention", module):
             assert torch.equal(model(tokens, use_cache=False).logits, expected) == same
-
-
-def test_a_no_op_has_no_weights_and_writes_nothing() -> None:
-    model = tiny_model()
-    for sub_block, alternative in (("attention", NoOpAttention()), ("ffn", NoOpFfn())):
-        module = build_alternative(model, 0, alternative)
-        result = module(hidden_states=torch.ones(2, 3, 24))
-        output = result[0] if sub_block == "attention" else result
-        assert output.shape == (2, 3, 24)
-        assert output.untyped_storage().nbytes() == output.element_size()
-        assert not module.state_dict()
 
 
 def test_what_cannot_be_built_is_a_diagnostic() -> None:

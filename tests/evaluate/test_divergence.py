@@ -59,12 +59,6 @@ def test_against_an_independent_forward(pair, monkeypatch, chunk):
     assert figures["perplexity"].value == pytest.approx(perplexity)
 
 
-def test_a_parent_agrees_with_itself(pair):
-    (block,) = figures_of(pair[0], pair[0], tiny_tokens(1, 9))
-    assert [block.means[f"top{k}_agreement"] for k in (1, 5, 10)] == [1, 1, 1] and block.means["kl"] == 0
-    assert divergence_figures([block])["kl"].stderr is None
-
-
 def test_bfloat16_states_are_scored_in_float32():
     g = torch.Generator().manual_seed(0)
     states, head = torch.randn(6, 8, generator=g).bfloat16(), torch.randn(40, 8, generator=g).bfloat16()

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.registry import AttentionAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.export.engines.ask import Answer, ask, python_of
+from puzzledsl.export.engines.ask import python_of
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.lowering import served_caches
@@ -144,19 +144,3 @@ parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
 found = EngineArgs.from_cli_args(parser.parse_args(["--model", "m", *sys.argv[1:]]))
 print(json.dumps([found.kv_cache_dtype, found.kv_cache_dtype_skip_layers]))
 """
-
-
-@pytest.mark.slow
-def test_vllm_on_this_processor(tmp_path: Path) -> None:
-    """Its CPU kernels have fp8 caches with AVX-512 or AMX; elsewhere it says that."""
-    if python_of("vllm") is None:
-        pytest.skip("vLLM is not installed: run `make vllm`")
-    made = child_of(tmp_path, FP8, ParentAttention(), GQA_FP8)
-    child = from_directory(made.child)
-    path, caches = prepare(child, made.child, "vllm", tmp_path / "vllm"), served_caches(child, VLLM).request
-    answer = ask("vllm", [path], [made.prompt], steps=1, context=128, caches=caches)
-    if not isinstance(answer, Answer):
-        assert "AVX-512" in answer.reason or "AMX" in answer.reason
-        return
-    rounding = np.abs(plain_logits(made, tmp_path / "plain") - made.logits).max()
-    assert np.abs(answer.logits[0][0] - made.logits + made.logits.max()).min() < 10 * rounding

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,8 @@ import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.child.checkpoint.contents import load_child
-from puzzledsl.child.checkpoint.write import REMOTE_FILES
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
-from puzzledsl.export.write import write_export
 from puzzledsl.ir.tables import EngineCheck
 from tests.export.variants import MIXTURE, A, F, Made, Variant, make
 
@@ -72,13 +68,6 @@ def test_the_reference_is_the_oracle(made: Made) -> None:
     assert greedy == made.greedy
 
 
-def test_model_code_imports_nothing_of_the_package() -> None:
-    """Files that are copied into checkpoints work without it; those of `child/checkpoint/remote` import each other."""
-    for path in REMOTE_FILES.values():
-        source = (resources.files("puzzledsl") / path).read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(from|import) puzzledsl", source, re.MULTILINE), path
-
-
 ALONE = """
 import sys
 sys.modules["puzzledsl"] = None
@@ -95,21 +84,3 @@ def test_the_code_that_comes_along_needs_no_puzzledsl(made: Made, tmp_path: Path
     """In an interpreter in which puzzledsl cannot be imported, transformers loads the child and generates."""
     command = [sys.executable, "-I", "-c", ALONE, str(made.child)]
     assert subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout.strip() == b"7"
-
-
-@pytest.mark.parametrize(
-    ("format", "runtime", "dtype", "loads"),
-    [
-        ("hf", "vllm", None, "vllm serve"),
-        ("mlx", "mlx", "fp16", "mlx_lm.load"),
-        ("gguf", "llama_cpp", "q8_0", None),
-    ],
-)
-def test_an_export_says_how_it_is_loaded(made: Made, tmp_path: Path, format, runtime, dtype, loads) -> None:
-    target = tmp_path / "out"
-    write_export(made.child, target, format, runtime, dtype, name="ship")
-    if loads is None:
-        assert target.read_bytes()[:4] == b"GGUF"
-    else:
-        card = (target / "README.md").read_text()
-        assert card.startswith("# A child\n") and loads in card

@@ -86,33 +86,6 @@ def test_nemotron_49b_has_its_published_size() -> None:
     assert {own.intermediate for own in shape.each} == {28672, 17920, 14336, 7168, 5632, 2816}
 
 
-def test_nemotron_49b_is_a_parent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Check, cost and solve, without weights: half of its cache in layers that have one."""
-    (tmp_path / "super").mkdir()
-    (tmp_path / "super/config.json").write_text(json.dumps(decilm(SUPER_49B)))
-    (tmp_path / "half.pzl").write_text(
-        """\
-use "std/hardware.pzl" (h100_sxm)
-
-parent super = hf("super")
-space wide of super {
-  attention = parent | gqa(kv_heads: 4 | 2) | noop
-  ffn = parent | mlp(width: 50%)
-}
-hardware gpu = h100_sxm(gpus: 1, dtype: fp8, kv_cache: fp8)
-scenario long on gpu = batch(4, 8Ki -> 1Ki)
-search largest of wide {
-  maximize params
-  require long.kv_cache <= 0.5x
-}
-export ship of largest = hf("out", runtime: vllm, lower: true)
-"""
-    )
-    assert run(["check", str(tmp_path / "half.pzl")]) == 0, capsys.readouterr().out
-    assert run(["solve", str(tmp_path / "half.pzl"), "largest"]) == 0
-    assert "optimal" in capsys.readouterr().out
-
-
 def test_a_tiny_checkpoint_of_the_kind(tmp_path: Path) -> None:
     """Published directories have no `base_model_type`, null sizes and no `intermediate_size` in layers."""
     choices = [

@@ -39,6 +39,7 @@ def test_what_is_written_beats_what_the_family_says() -> None:
     assert own(shape, "window") == [32, 32, None, 32, 32, None]
     assert not shape.attention_bias
     assert own(shape_of_literal(says, {**SIZES, "full_every": 2}), "window") == [64, None] * 3
+    assert own(shape_of_literal(family(no_rope_every=3), SIZES), "rope") == [True, True, False] * 2
 
 
 def test_sizes_that_no_layer_has_are_left_out() -> None:

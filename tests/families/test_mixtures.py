@@ -49,14 +49,6 @@ def test_published_sizes(content: dict[str, Any], total: int, active: str, embed
     assert f"{used / 1e9:.2f}" == active
 
 
-def test_active_matrices_of_a_layer_are_those_of_the_token_s_experts() -> None:
-    shape = shape_of_config(QWEN3)
-    size = ParentFfn().size(shape)
-    assert size.active == 128 * 2048 + 8 * 3 * 2048 * 768
-    assert size.matrices == 128 * 2048 + 128 * 3 * 2048 * 768
-    assert shape.routing == (128, 8) and shape.channels == 128 * 768
-
-
 def test_layers_that_a_step_skips_and_those_of_the_list_are_dense() -> None:
     shape = shape_of_config(
         QWEN3 | {"num_hidden_layers": 6, "decoder_sparse_step": 2, "mlp_only_layers": [1]}

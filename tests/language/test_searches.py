@@ -13,7 +13,7 @@ from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
-from tests.language.rules import CARD, outcome, program, search
+from tests.language.rules import CARD, program, search
 
 TALK = CARD + "scenario talk on g = batch(2, 8 -> 8)\n"
 AUTO = "scenario many on g = batch(1 | 4 | 16, 8 -> 8)\nscenario all on g = batch(auto, 8 -> 8)\n"
@@ -45,12 +45,6 @@ def linear(folder: Path, condition: str) -> nodes.LinearRequirement:
 
 
 # ---------------------------------------------------------------- the search itself
-
-
-@pytest.mark.states("search.goal")
-def test_goals(tmp_path: Path) -> None:
-    for sense in ("minimize", "maximize"):
-        assert program(tmp_path, search("", goal=f"{sense} params")).searches["s"].sense == sense
 
 
 @pytest.mark.states("search.inherits")
@@ -88,13 +82,6 @@ def test_a_pair_table_has_both_axes(tmp_path: Path) -> None:
     assert found.term.value("noop", "parent") == 0
 
 
-@pytest.mark.states("types.not-linear")
-def test_an_error_says_what_would_be_linear(tmp_path: Path) -> None:
-    (found,) = outcome(tmp_path, search("require sum(ffn.width) * params <= 3")).diagnostics
-    assert "constant * sum(ffn.width)" in found.help
-    assert "two figures of one layer" in found.help
-
-
 # ---------------------------------------------------------------- requirements
 
 
@@ -103,15 +90,6 @@ def test_operators_and_reasons(tmp_path: Path) -> None:
     for op in ("<=", ">=", "<", ">", "=="):
         found = linear(tmp_path, f'params {op} 1M because "small"')
         assert (found.op, found.bound, found.because) == (op, 10**6, "small")
-
-
-@pytest.mark.states("require.comparison")
-def test_the_reason_is_shown_where_it_is_in_the_way(tmp_path: Path) -> None:
-    result = solved(
-        tmp_path, search('require params <= 0.1x because "the card"\n require count(ffn is noop) <= 0')
-    )
-    assert result.status == "infeasible"
-    assert any("the card" in item.text or "the card" in item.because for item in result.conflict)
 
 
 @pytest.mark.states("require.and")

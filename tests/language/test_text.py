@@ -11,7 +11,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.parse import parse
-from tests.language.rules import PRELUDE, codes, outcome, program
+from tests.language.rules import codes, outcome, program
 from tests.syntax.unparse import unparse
 
 
@@ -99,12 +99,6 @@ def test_a_mistake_in_a_used_file_is_shown_there(tmp_path: Path) -> None:
     (found,) = outcome(tmp_path, 'use "f.pzl"').diagnostics
     assert found.span is not None
     assert (Path(found.span.file).name, found.span.line) == ("f.pzl", 3)
-
-
-def test_the_prelude_is_that_of_the_reference() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
-    for line in PRELUDE.splitlines()[2:]:
-        assert line in page
 
 
 # ---------------------------------------------------------------- values

@@ -14,7 +14,6 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_parent
 from puzzledsl.models.alternatives.realisation import initialise
 from puzzledsl.models.families.access import layers, shape_of
-from puzzledsl.models.families.build import NoNorm
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.tiny import HYBRIDS, save_tiny, tiny_model, tiny_tokens
@@ -63,10 +62,3 @@ def test_a_matrix_in_place_of_a_mixer_is_the_best_one(family: str) -> None:
                 for side in ("input", "output")
             )
             assert (inputs @ matrix.T - outputs).square().sum() < outputs.square().sum()
-
-
-def test_a_removed_norm_keeps_its_dtype() -> None:
-    norm = NoNorm(torch.nn.LayerNorm(4))
-    assert norm.weight.dtype == torch.float32 and not norm.state_dict()
-    assert norm.to(torch.bfloat16).weight.dtype == torch.bfloat16
-    assert NoNorm(norm).weight.dtype == torch.bfloat16

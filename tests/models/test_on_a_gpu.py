@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.kernels.products import fast_products, product, repeatable, self_product
+from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram, elimination_order
 from puzzledsl.models.least_squares.heads import Heads, merge_heads
@@ -46,29 +46,6 @@ def test_attention_in_float32_is_not_grouped(parent_dir: Path, pretended: Gpu):
     torch.testing.assert_close(found.cpu(), expected)
     grouped = {dtype: grouped for dtype, grouped, _ in pretended.attention}
     assert grouped == {torch.float32: False, torch.bfloat16: True}
-
-
-def test_no_call_is_looked_at_on_a_gpu(parent_dir: Path, pretended: Gpu, monkeypatch: pytest.MonkeyPatch):
-    runner = LayerRunner(load_parent(parent_dir, dtype=torch.bfloat16, device="cuda"))
-    hidden = runner.embed(tiny_tokens(2, 12).to("cuda"))
-    modes, seen = torch._C._len_torch_function_stack(), []
-    layer = runner._model.model.layers[0]
-    layer.register_forward_pre_hook(lambda *_: seen.append(torch._C._len_torch_function_stack()))
-    with torch.no_grad():
-        runner.run_layer(0, hidden)
-    assert seen == [modes]
-    with fast_products(GPU):
-        assert torch._C._len_torch_function_stack() == modes
-
-
-def test_products_of_bfloat16_keep_their_digits(pretended: Gpu):
-    a, b = (torch.randn(64, 48).bfloat16().to("cuda") for _ in range(2))
-    found = product(a.T, b)
-    assert found.dtype == torch.float32 and set(+pretended.flop) == {torch.bfloat16}
-    wanted = a.T.double().cpu() @ b.double().cpu()
-    torch.testing.assert_close(found.double().cpu(), wanted, rtol=1e-5, atol=1e-4)
-    gram = self_product(a)
-    assert torch.equal(gram.cpu(), gram.T.cpu())
 
 
 def test_sums_for_least_squares_multiply_in_bfloat16_and_do_not_wait(pretended: Gpu):

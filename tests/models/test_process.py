@@ -6,7 +6,6 @@ again without the system's help.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,10 +76,6 @@ def test_whole_rows_give_the_bits_of_a_search_that_finds_none(tmp_path: Path, fa
             patch.setattr("transformers.masking_utils.find_packed_sequence_indices", pytest.fail)
         found = model.base_model(input_ids=ids_BT, use_cache=False, **arguments)
     assert torch.equal(found.last_hidden_state, plain)
-
-
-def test_there_is_room_and_less_than_the_machine_has() -> None:
-    assert 0 < machine.room_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 LIMITS = """

@@ -23,7 +23,6 @@ from puzzledsl.models.kernels.products import (
     PackedWeights,
     causal_attention,
     fast_products,
-    gated,
     has_fast_products,
     has_fused_products,
     is_causal_alone,
@@ -233,20 +232,6 @@ def test_fast_products_use_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "SMALLEST", 0)
-
-
-@needs_fused_products
-@pytest.mark.usefixtures("all_are_large")
-@pytest.mark.parametrize("packs", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
-def test_gated_products_are_those_of_pytorch(packs: bool, bias: bool) -> None:
-    torch.manual_seed(0)
-    gate, up = (nn.Linear(48, 112, bias=bias).requires_grad_(False) for _ in range(2))
-    x = 3 * torch.randn(2, 7, 48)
-    packed = PackedWeights([gate.weight, up.weight]) if packs else NOT_PACKED
-    assert len(packed) == 2 * packs
-    with torch.no_grad():
-        torch.testing.assert_close(gated(x, gate, up, packed), F.silu(gate(x)) * up(x), rtol=1e-5, atol=1e-5)
 
 
 @needs_fused_products

@@ -21,6 +21,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.version import __version__
+from puzzledsl.cli.main import run
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.report.pictures.architecture import appearance
@@ -213,6 +214,29 @@ def test_a_program_of_a_parent_only_has_a_page(tmp_path: Path) -> None:
         "utf-8"
     )
     assert "empty.pzl" in "".join(Page(html).said)
+
+
+TRAFFIC = """\
+use "std/hardware.pzl" (h100_sxm)
+parent p = shape(family: llama, layers: 4, hidden: 1024, heads: 8, kv_heads: 4, head_dim: 128, intermediate: 4096, vocab: 32000)
+hardware card = h100_sxm
+scenario busy on card = traffic(300 req/s, 256 -> 64, at_most: 16)
+space w of p { ffn = mlp(width: 100% | 50%) | noop }
+score kl of w = table("kl.csv")
+search best of w { minimize kl, require busy.max_rate >= 1.2x }
+"""
+
+
+def test_traffic_on_a_card_is_simulated(tmp_path: Path) -> None:
+    """`tests/serving/test_load.py` has what is measured beside it."""
+    (tmp_path / "busy.pzl").write_text(TRAFFIC)
+    (tmp_path / "kl.csv").write_text("layer,attention,ffn,kl\n,,mlp2048,1\n,,noop,5\n")
+    for command in ("compile", "solve", "report"):
+        assert run([command, str(tmp_path / "busy.pzl")]) == 0
+    page = (tmp_path / "build" / "report.html").read_text("utf-8")
+    text = re.sub(r"<[^>]*>", " ", page[page.index('id="traffic"') :])
+    assert "300 req/s, 256 → 64 tokens, at most 16 at once" in text
+    assert text.count("simulated") >= 2 and "measured, seed" not in text
 
 
 def test_shades_of_the_strip_are_darker_for_more() -> None:

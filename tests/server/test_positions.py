@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types
 
-from puzzledsl.base.diagnostics import Span
 from puzzledsl.server.document import Encoding, Lines
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
@@ -38,12 +36,3 @@ def test_any_position_is_a_place_of_the_text(text: str, encoding: Encoding, line
 def test_a_place_below_the_text_is_its_end() -> None:
     """A file may have become shorter than it was when it was checked."""
     assert Lines("a\n😀x", "utf-16").position(7, 2) == types.Position(1, 3)
-
-
-@pytest.mark.parametrize(("encoding", "wanted"), [("utf-8", 4), ("utf-16", 2), ("utf-32", 1)])
-def test_a_character_beyond_the_basic_plane(encoding: Encoding, wanted: int) -> None:
-    lines = Lines("😀x", encoding)
-    assert lines.range(Span("", 1, 2, 1, 3)).start.character == wanted
-    assert lines.place(types.Position(0, wanted)) == (1, 2)
-    if wanted > 1:
-        assert lines.place(types.Position(0, wanted - 1)) == (1, 1)

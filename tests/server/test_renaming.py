@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.navigation import RenameRefused, prepare, rename
+from puzzledsl.server.navigation import RenameRefused, rename
 from puzzledsl.syntax import tree
 from tests.cases import cases
 from tests.checker.programs import without_source
@@ -142,10 +142,3 @@ def test_is_refused(text: str, new: str, why: str, tmp_path: Path) -> None:
     document, line, column = marked(text, tmp_path)
     with pytest.raises(RenameRefused, match=why):
         rename(document, line, column, new)
-
-
-def test_prepare_gives_the_name_and_its_place(tmp_path: Path) -> None:
-    document, line, column = marked('let few = 1\nlet same = ["😀", f‸ew]\n', tmp_path)
-    found = prepare(document, line, column)
-    assert found.placeholder == "few"
-    assert (found.range.start.character, found.range.end.character) == (18, 21)  # the face counts twice

@@ -19,7 +19,7 @@ from puzzledsl.cli.main import run
 from puzzledsl.evaluate.units import usual_speed
 from puzzledsl.export import engines
 from puzzledsl.export.engines import ask, llama_cpp_engine
-from puzzledsl.export.engines.ask import Session, SessionFailed, build_of, environment, python_of
+from puzzledsl.export.engines.ask import Session, SessionFailed, build_of, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
@@ -101,19 +101,6 @@ def test_a_model_in_small_pages_is_loaded_again(tmp_path, monkeypatch, engine, g
     with clock.Bed.of(hardware).load(tmp_path, Workload(1, 1, 1), shape, "a child"):
         assert made.count("open") == loads and made.count("closed") == loads - 1
     assert made.count("closed") == loads
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
-def test_a_process_says_whether_it_has_huge_pages(tmp_path, few, monkeypatch):
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")  # the last of them counts
-    path = clock.write_model(program_in(tmp_path).parent / "parent", "llama_cpp", tmp_path, "q8_0")
-    request = {"batch": 1, "context": 64, "threads": 1, "dtype": "q8_0", "device": "cpu"}
-    with Session("llama_cpp", path, request) as small:
-        monkeypatch.setattr(ask, "FEW_SMALL_BYTES", 1 << 30)
-        assert small.is_in_huge_pages, "so little memory slows nothing"
-        monkeypatch.setattr(ask, "FEW_SMALL_BYTES", 1 << 20)
-        monkeypatch.setattr(ask, "FEW_SMALL_SHARE", 0.0)
-        assert not small.is_in_huge_pages
 
 
 def own_build(base: Path) -> Path:
@@ -360,11 +347,3 @@ def test_other_engines(tmp_path, few, engine, dtype):
     assert engine in table.provenance["chat"]
     assert table.timings[0].parent_prefill_ns > table.timings[0].parent_decode_ns > 0
     assert sum(costs["parent"].decode_ns for costs in (*cost.attention, *cost.ffn)) > 0
-
-
-def test_weights_of_an_engine_lie_in_huge_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Else processes of one file differ by a tenth in speed. What the user says about the allocator counts."""
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    assert environment("llama_cpp", 1, str(tmp_path))["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
-    assert environment("llama_cpp", 1, str(tmp_path))["GLIBC_TUNABLES"].endswith(":glibc.malloc.hugetlb=0")

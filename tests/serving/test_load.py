@@ -138,6 +138,10 @@ def test_the_command_measures_parent_and_child_and_the_report_shows_them_beside_
     rows = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', page[page.index('id="traffic"') :])
     assert [name for name, how in rows if how == "simulated"] == ["parent", "q4_0", "child"]
     assert ("child", "measured, seed 1") in rows and ("parent", "its arrivals, simulated") in rows
+    other = check.model_copy(update={"layers": check.layers[:-1]})  # points of another child are not shown
+    (tmp_path / "build" / "load" / "best.json").write_text(other.canonical_json())
+    assert run(["report", str(path)]) == 0
+    assert "measured, seed" not in (tmp_path / "build" / "report.html").read_text("utf-8")
     capsys.readouterr()
     assert run([*asked[:-1], "1", *server, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["scenario"] == "busy"

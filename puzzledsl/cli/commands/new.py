@@ -109,7 +109,7 @@ HERE = {
     ),
     "llama_cpp": (
         "measured(engine: llama_cpp, dtype: q8_0)",
-        "`pzl measure` times models in llama.cpp here; threads: 4 for fewer",
+        "`pzl measure` times models in llama.cpp here, on all cores; threads: 1 for one",
     ),
     "vllm": ("measured(engine: vllm, dtype: bf16)", "`pzl measure` times models in vLLM here"),
 }
@@ -295,8 +295,9 @@ def _checked(text: str, path: Path) -> str:
     if checked.program is None:
         if is_new:
             os.removedirs(place.parent)
-        errors = (d for d in checked.diagnostics if d.severity == "error")
-        raise DiagnosticError(*(replace(d, span=None, secondary=()) for d in errors))  # no file has its lines
+        first = next(d for d in checked.diagnostics if d.severity == "error")
+        help = "`pzl new --engine torch` starts with what runs everything; docs/std.md#runtimes: what each engine runs"
+        raise DiagnosticError(replace(first, span=None, secondary=(), help=help))  # no file has its line
     return text
 
 

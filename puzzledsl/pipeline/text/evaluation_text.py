@@ -117,14 +117,15 @@ def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 def figure_text(key: str, figure: Figure) -> str:
     """Format a measured figure, with its standard error if it has one."""
     if key == "params":
-        text = format_quantity(figure.value, COUNT)
+        dimension = COUNT
     elif key.endswith("_bytes"):
-        text = format_quantity(figure.value, BYTES)
+        dimension = BYTES
     elif key.endswith("_s") and not key.endswith("per_s"):
-        text = format_quantity(figure.value, TIME)
+        dimension = TIME
     else:
-        text = f"{figure.value:.4g}"
-    return text + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
+        return f"{figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
+    error = f" ± {format_quantity(figure.stderr, dimension, 2)}" if figure.stderr else ""
+    return format_quantity(figure.value, dimension) + error
 
 
 def _figures(evaluation: Evaluation) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Evaluation, Figure, Kept, MeasuredChild, ModelComparison, Refinement
@@ -136,21 +136,20 @@ def number_of(key: str, figure: Figure) -> Number:
     metric, value = key.rpartition(".")[2], figure.value
     if not math.isfinite(value):
         return Number("not finite", value)
-    if metric == "params":
-        number = numbers.count(value)
-    elif metric.endswith("_bytes") or figure.unit == "bytes":
-        number = numbers.size(value)
-    elif metric.endswith("per_s") or metric == "throughput":
-        number = numbers.rate(value)
-    elif metric.endswith("_s") or figure.unit in ("s", "seconds"):
-        number = numbers.seconds(value)
-    elif is_task(key, figure) or (metric in MEASURES and MEASURES[metric].is_share):
-        number = numbers.share(value)
+    if is_task(key, figure) or (metric in MEASURES and MEASURES[metric].is_share):
         error = f"± {figure.stderr * 100:.1f}" if figure.stderr else ""
-        return Number(number.text, number.value, error)
+        return replace(numbers.share(value), note=error)
+    if metric == "params":
+        shown = numbers.count
+    elif metric.endswith("_bytes") or figure.unit == "bytes":
+        shown = numbers.size
+    elif metric.endswith("per_s") or metric == "throughput":
+        shown = numbers.rate
+    elif metric.endswith("_s") or figure.unit in ("s", "seconds"):
+        shown = numbers.seconds
     else:
-        number = numbers.plain(value)
-    return Number(number.text, number.value, f"± {figure.stderr:.2g}" if figure.stderr else "")
+        return replace(numbers.plain(value), note=f"± {figure.stderr:.2g}" if figure.stderr else "")
+    return replace(shown(value), note=f"± {shown(figure.stderr).text}" if figure.stderr else "")
 
 
 def is_task(key: str, figure: Figure) -> bool:

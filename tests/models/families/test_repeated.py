@@ -10,8 +10,7 @@ import torch
 from puzzledsl.measure.whole import WholeTimer, Workload
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.slots import layers_with_weights, source_layers
-from puzzledsl.models.families.tensors import LazyTensor
+from puzzledsl.models.families.slots import layers_with_weights
 from tests.tiny import HYBRIDS, save_tiny, tiny_tokens
 
 DEPTH = 6
@@ -43,16 +42,3 @@ def test_a_model_that_fits_has_all_its_weights(tmp_path: Path) -> None:
     whole = load_parent(directory)
     model = load_parent(directory, room_bytes=weights_held(whole))
     assert torch.equal(model(tiny_tokens()).logits, whole(tiny_tokens()).logits)
-
-
-def test_each_kind_keeps_the_same_share_and_two_layers_at_least() -> None:
-    def layer(index: int, width: int) -> dict[str, LazyTensor]:
-        return {f"m.{index}.w": LazyTensor.of(torch.zeros(width))}
-
-    weights = {name: t for i in range(12) for name, t in layer(i, 100 if i < 9 else 10).items()}
-    weights["head"] = LazyTensor.of(torch.zeros(50))
-    total = 4 * (9 * 100 + 3 * 10)
-    assert source_layers(weights, "m", torch.float32, 200 + total) == {i: i for i in range(12)}
-    half = source_layers(weights, "m", torch.float32, 200 + total // 2)
-    assert [half[i] for i in range(12)] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 9, 10, 9]
-    assert len(set(source_layers(weights, "m", torch.float32, 0).values())) == 4

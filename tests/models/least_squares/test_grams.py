@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 import tests.tiny  # noqa: F401  # one thread
 from puzzledsl.models.least_squares import grams
 from puzzledsl.models.least_squares.grams import (
-    TOWARDS_START,
-    TOWARDS_ZERO,
     Gram,
     contribution_order,
     damped,
@@ -64,20 +62,6 @@ def test_ridge_is_the_optimum(tokens: int, inputs: int, started: bool, relative:
     pull = weights if start is None else weights - start
     gradient = gram.xx @ weights - gram.xy + ridge_of(gram.xx, relative) * pull
     assert gradient.abs().max() <= 1e-8 * (1 + gram.xy.abs().max() + gram.xx.abs().max())
-
-
-@pytest.mark.parametrize("strength", [TOWARDS_START, TOWARDS_ZERO])
-def test_more_tokens_are_trusted_more(strength: float) -> None:
-    start, none = torch.randn(4, 2, dtype=torch.float64), Gram.zeros(4, 2)
-    assert torch.equal(solve_ridge(none.xx, none.xy, start), start)  # nothing seen, nothing moved
-    ridges = []
-    for tokens in (10, 100, 10**9):
-        gram = Gram.zeros(20, 1)
-        gram.tokens = tokens
-        ridges.append(gram.ridge(strength))
-    assert ridges == sorted(ridges, reverse=True)
-    assert ridges[0] == strength * 2
-    assert ridges[-1] == pytest.approx(1e-4)
 
 
 def problem(channels: int, hidden: int = 7, tokens: int = 400, seed: int = 0):
@@ -136,13 +120,6 @@ def test_blocks_lose_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert error < 0.9 * kept_error(gram.xx, down, chance[-width:])
 
 
-@pytest.mark.parametrize("channels", [1, 2, 50, 200])
-def test_the_order_names_each_channel_once(channels: int) -> None:
-    _, gram, down = problem(channels)
-    for order in (elimination_order(gram.xx, down), contribution_order(gram.xx.diagonal(), down)):
-        assert sorted(order.tolist()) == list(range(channels))
-
-
 def test_silent_and_unread_channels_go_first() -> None:
     activations, _, down = problem(40)
     activations[:, [3, 17]] = 0
@@ -152,19 +129,6 @@ def test_silent_and_unread_channels_go_first() -> None:
     order = elimination_order(gram.xx, down)
     assert set(order[:4].tolist()) == {3, 17, 5, 30}
     assert set(contribution_order(activations.abs().sum(0), down)[:4].tolist()) == {3, 17, 5, 30}
-
-
-def test_a_copy_of_a_channel_is_free() -> None:
-    """Two equal channels: one goes without any loss, because the other's row takes over."""
-    activations, _, down = problem(20, tokens=100_000)
-    activations[:, 11] = activations[:, 4]
-    gram = Gram.zeros(20, 0)
-    gram.add(activations)
-    assert elimination_order(gram.xx, down)[0] in (4, 11)
-    kept = torch.tensor([c for c in range(20) if c != 11])
-    refit = refit_down(gram, down, kept)
-    error = (activations[:, kept] @ refit - activations @ down).square().sum()
-    assert error < 1e-3 * (activations @ down).square().sum()
 
 
 def test_a_refit_is_nearer_than_the_rows_it_started_from_and_exact_with_all_channels() -> None:

@@ -19,12 +19,10 @@ from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.least_squares.heads import (
     Heads,
-    groups,
     kept_heads,
     loudest_heads,
     mean_pool,
     merge_heads,
-    refit_rows,
     rows_of,
     turning_of,
 )
@@ -34,13 +32,6 @@ from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 PLAIN = Shape(
     family="llama", layers=1, hidden=10, heads=4, kv_heads=2, head_dim=6, intermediate=16, vocab=9, tied=True
 )
-
-
-def test_groups_follow_the_query_heads() -> None:
-    assert groups(9, 3, 1) == [(list(range(9)), [0, 0, 0, 1, 1, 1, 2, 2, 2])]
-    assert groups(4, 2, 2) == [([0, 1], [0, 0]), ([2, 3], [1, 1])]
-    assert groups(4, 2, 4) == [([0], [0]), ([1], [0]), ([2], [1]), ([3], [1])]
-    assert groups(12, 6, 4)[1] == ([3, 4, 5], [1, 2, 2])  # a group across old heads
 
 
 def gram_for(model) -> torch.Tensor:
@@ -186,21 +177,6 @@ def test_heads_without_effect_go_first(choose) -> None:
     x, weight = made()
     weight[rows_of([1, 4], DIM)] = 0
     assert choose(x.T @ x, weight, HEADS, 2, 4) == [0, 2, 3, 5]
-
-
-def test_a_head_that_others_can_replace_goes_without_loss() -> None:
-    """Head 2 is the sum of heads 0 and 1: loud, and superfluous."""
-    x, weight = made()
-    x[:, rows_of([2], DIM)] = x[:, rows_of([0], DIM)] + x[:, rows_of([1], DIM)]
-    gram, y = sums(x, x @ weight), x @ weight
-    kept = kept_heads(gram.xx, weight, HEADS, 2, 4)
-    assert len({0, 1, 2} & set(kept)) == 2
-    one = sorted({*kept} | {3, 4, 5})
-    rows = rows_of(one, DIM)
-    fitted = refit_rows(gram, weight, rows)
-    lost = (x[:, rows] @ fitted - y).square().sum() / y.square().sum()
-    cut = (x[:, rows] @ weight[rows] - y).square().sum() / y.square().sum()
-    assert lost < 0.05 * cut
 
 
 def test_greedy_is_the_best_single_removal() -> None:

@@ -15,9 +15,7 @@ from puzzledsl.models.mixtures.smaller import (
     damage_order,
     groups_of,
     merge,
-    most_together,
     narrow,
-    overwrite,
     overwrite_downs,
     reap,
     refit_router,
@@ -78,11 +76,6 @@ def error(other: Mixture, full: Mixture, x: Tensor = UNSEEN) -> float:
 def test_a_mixture_is_transformers_own(changes):
     expected = block(**changes)(UNSEEN[None])[0]
     assert torch.allclose(mixture(**changes)(UNSEEN), expected, atol=1e-5)
-
-
-def test_all_experts_at_full_width_are_the_parents_bit_for_bit():
-    full = mixture()
-    assert torch.equal(narrow(full.only(range(EXPERTS)), SEEN, WIDTH)(UNSEEN), full(UNSEEN))
 
 
 def test_the_first_expert_to_go_is_the_one_that_is_missed_least():
@@ -148,36 +141,6 @@ def test_merging_copies_of_an_expert_loses_next_to_nothing():
     assert error(pair, twice) < error(fewer, twice) + 0.05
 
 
-def test_a_bounded_group_holds_the_nearest_experts():
-    full = mixture()
-    copies = [*full.experts, full.experts[0]]
-    twice = replace(full, router=torch.cat([full.router, full.router[:1]]), experts=copies, top_k=3)
-    whole = groups_of(twice, [0, 1], SEEN)
-    assert sorted(e for group in whole for e in group) == list(range(EXPERTS + 1))
-    assert whole[0] == sorted(whole[0])
-    assert len(whole[0]) > 2
-    bounded = groups_of(twice, [0, 1], SEEN, 2)
-    assert bounded[0] == [0, EXPERTS]
-    assert len(bounded[1]) == 2
-    assert set(bounded[1]) <= set(whole[1])
-    assert groups_of(twice, [0, 1], SEEN, 1) == [[0], [1]]
-
-
-def sized(experts: int, width: int, hidden: int) -> Mixture:
-    """A mixture without memory."""
-    gate, down = torch.empty(width, hidden, device="meta"), torch.empty(hidden, width, device="meta")
-    expert = Expert(Linear(gate, None), Linear(gate, None), Linear(down, None))
-    full = mixture()
-    return replace(full, router=torch.empty(experts, hidden, device="meta"), experts=[expert] * experts)
-
-
-def test_groups_shrink_as_experts_and_pieces_grow():
-    assert most_together(sized(16, 64, 256), 8, 64) == 16
-    assert most_together(sized(128, 768, 2048), 32, 192) > 1
-    assert most_together(sized(128, 1024, 1024), 64, 1024) == 1
-    assert most_together(sized(8, 14336, 4096), 4, 14336) == 1
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_of_half_precision_are_fitted_as_well_as_they_can_be(dtype):
     exact = mixture()
@@ -189,10 +152,3 @@ def test_weights_of_half_precision_are_fitted_as_well_as_they_can_be(dtype):
     assert {expert.down.weight.dtype for expert in fitted.experts} == {dtype}
     best = refit_downs(exact.only([0, 1, 2, 3]), SEEN, exact(SEEN))
     assert error(fitted, exact) < 1.02 * error(best, exact)
-
-
-def test_few_tokens_do_little_harm():
-    full = mixture()
-    few = SEEN[:24]
-    fewer = full.only([0, 1, 2, 3])
-    assert error(overwrite(owning_downs(fewer), few, full(few)), full) < 1.1 * error(fewer, full)

@@ -1,28 +1,36 @@
-"""Alternatives of the mixtures of tiny random parents: pieces that fit their modules, nearer to the parent than rivals."""
+"""Alternatives of the mixtures of tiny random parents: pieces that fit their modules, nearer to the parent than rivals.
+
+Pieces of a mixture whose experts are read one by one are those of a parent in memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.models.alternatives.realisation import build_alternative, initialise
+from puzzledsl.models.alternatives.realisation import State, build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
 from puzzledsl.models.mixtures.smaller import reap
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.train.layer_trainer import walk_layers
-from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
+from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_model, tiny_tokens
 
 SMALLER = [
     MoeFfn(experts=3, top_k=2, width=16),
@@ -38,10 +46,13 @@ def parent(family: str) -> PreTrainedModel:
     return tiny_model(family, layers=4, intermediate=16)
 
 
-def place(family: str) -> int:
+def place_in(model: PreTrainedModel) -> int:
     """The first layer with a mixture."""
-    each = shape_of(parent(family).config).each
-    return next(index for index, own in enumerate(each) if own.ffn == "moe")
+    return next(index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe")
+
+
+def place(family: str) -> int:
+    return place_in(parent(family))
 
 
 @cache
@@ -107,3 +118,42 @@ def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none_and_than_channels
     plain = made(family, MlpFfn(width=48), init)
     assert {tuple(row.tolist()) for row in plain.up_proj.weight} <= rows
     assert errors[0] < error(family, plain)
+
+
+PIECES: tuple[Alternative, ...] = (
+    MoeFfn(experts=3, top_k=2, width=16),
+    MoeFfn(experts=6, top_k=2, width=8),
+    MoeFfn(experts=4, top_k=1, width=8),
+    MoeFfn(experts=6, top_k=1, width=16),
+    MlpFfn(width=16),
+    LinearFfn(),
+)
+
+
+def pieces(model: PreTrainedModel, wanted: Sequence[Alternative] = PIECES) -> list[State]:
+    """Pieces of the first layer with a mixture, in turn from the same statistics."""
+    index, tokens = place_in(model), [tiny_tokens(8, 32, seed=seed) for seed in range(2)]
+    _, found = next(walk_layers(model, tokens, layers=[index]))
+    layer, own = layers(model)[index], shape_of(model.config).at(index)
+    return [initialise(layer, piece, found, LEAST_SQUARES, own) for piece in wanted]
+
+
+@of_each
+def test_pieces_are_the_same_bit_for_bit_when_experts_are_read_one_by_one(
+    tmp_path: Path, family: str
+) -> None:
+    directory = save_tiny(tmp_path / "parent", family, layers=4, intermediate=16)
+    loaded = load_parent(directory)
+    before = {name: weight.clone() for name, weight in loaded.state_dict().items()}
+    paged, pages = paged_parent(directory, room_bytes=0)
+    for piece, own, expected in zip(PIECES, pieces(paged), pieces(loaded), strict=True):
+        assert set(own) == set(expected)
+        assert all(torch.equal(own[name], expected[name]) for name in own), piece.name
+    assert all(torch.equal(weight, before[name]) for name, weight in loaded.state_dict().items())
+    assert len(pages.present) == 1, "a piece that reads the whole sub-block has its page"
+    paged, pages = paged_parent(directory, room_bytes=0)
+    pieces(paged, PIECES[:1])
+    assert pages.present == (), "surgery on experts drops the layer"
+    paged, pages = paged_parent(directory, room_bytes=1 << 40)
+    pieces(paged, PIECES[:1])
+    assert pages.reads == len(pages.present), "a page that fits stays"

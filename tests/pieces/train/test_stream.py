@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention

@@ -52,7 +52,7 @@ NoDocuments = Mistake("E1214", "data `{name}` has no text: {reason}", "add text,
 TasksMissing = Mistake(
     "E1206",
     "cannot read the tasks `{file}`: {reason}",
-    "paths start at the `.pzl` file's directory; judges and evaluations work without questions, too",
+    "paths start at the `.pzl` file's directory; without questions bound `kl` in place of `kept`",
 )
 BadTask = Mistake(
     "E1207",

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from statistics import NormalDist
 
 from puzzledsl.alternatives.precision import ServedCaches
 from puzzledsl.base import units
@@ -268,6 +269,10 @@ def _judged_lines(program: Program, found: tables.Refinement) -> Iterator[str]:
         first = str(number), ORIGINS[child.origin], f"{child.objective:.4g}", _predicted(child)
         rows.append((*first, *cells, "no" if child.missed else "yes"))
     yield from aligned(rows, "><>", "  ")
+    sure = max(program.judges[name.partition(".")[0]].sure for name in best.judged)
+    if (errors := NormalDist().inv_cdf(float(sure))) > 0:
+        yield ""
+        yield f"meets them: with {errors:.2g} of its standard errors to spare (`sure = {float(sure):.0%}`)"
 
 
 def _predicted(child: tables.MeasuredChild) -> str:

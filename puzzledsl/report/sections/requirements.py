@@ -199,8 +199,9 @@ def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged:
     mark: Mark = "unknown" if figure is None or found is None else "met"
     if found is not None and written(requirement) in found.best.missed:
         mark = "missed"
-    note = f"± {figure.stderr:.2g}" if figure is not None and figure.stderr else ""
-    reached = None if figure is None else replace(shown(figure.value), note=note)
+    error = figure.stderr if figure is not None else None
+    said = f"± {error * 100:.1f}" if error and shown is share else f"± {error:.2g}" if error else ""
+    reached = None if figure is None else replace(shown(figure.value), note=said)
     return Line(mark=mark, required=shown(float(judged.bound)), measured=reached)
 
 

@@ -139,3 +139,16 @@ def test_a_refit_is_nearer_than_the_rows_it_started_from_and_exact_with_all_chan
     after = (activations[:, kept] @ refit_down(gram, down, kept) - target).square().sum()
     assert after < 0.9 * before
     torch.testing.assert_close(refit_down(gram, down, torch.arange(30)), down, rtol=0, atol=0)
+
+
+def test_a_copy_of_a_channel_is_free() -> None:
+    """Two equal channels: one goes without any loss, because the other's row takes over."""
+    activations, _, down = problem(20, tokens=100_000)
+    activations[:, 11] = activations[:, 4]
+    gram = Gram.zeros(20, 0)
+    gram.add(activations)
+    assert elimination_order(gram.xx, down)[0] in (4, 11)
+    kept = torch.tensor([c for c in range(20) if c != 11])
+    refit = refit_down(gram, down, kept)
+    error = (activations[:, kept] @ refit - activations @ down).square().sum()
+    assert error < 1e-3 * (activations @ down).square().sum()

@@ -23,6 +23,7 @@ from puzzledsl.models.least_squares.heads import (
     loudest_heads,
     mean_pool,
     merge_heads,
+    refit_rows,
     rows_of,
     turning_of,
 )
@@ -192,3 +193,18 @@ def test_greedy_is_the_best_single_removal() -> None:
         losses = [loss(head) for head in range(HEADS)]
         (gone,) = set(range(HEADS)) - set(found)
         assert losses[gone] < 1.1 * min(losses)
+
+
+def test_a_head_that_others_can_replace_goes_without_loss() -> None:
+    """Head 2 is the sum of heads 0 and 1: loud, and superfluous."""
+    x, weight = made()
+    x[:, rows_of([2], DIM)] = x[:, rows_of([0], DIM)] + x[:, rows_of([1], DIM)]
+    gram, y = sums(x, x @ weight), x @ weight
+    kept = kept_heads(gram.xx, weight, HEADS, 2, 4)
+    assert len({0, 1, 2} & set(kept)) == 2
+    one = sorted({*kept} | {3, 4, 5})
+    rows = rows_of(one, DIM)
+    fitted = refit_rows(gram, weight, rows)
+    lost = (x[:, rows] @ fitted - y).square().sum() / y.square().sum()
+    cut = (x[:, rows] @ weight[rows] - y).square().sum() / y.square().sum()
+    assert lost < 0.05 * cut

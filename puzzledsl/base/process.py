@@ -36,6 +36,11 @@ def work() -> bool:
     return True
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use; of a system that does not say, all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cpu_name() -> str:
     """Return the processor's name."""
     try:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import sha256_of, write_sealed
 from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.process import cpu_name, usable_cores
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.evaluate.choices import Answers, Row, accuracy_figures, shared_row, together
 from puzzledsl.evaluate.compare import PERPLEXITY
@@ -178,7 +179,7 @@ class Store:
             case "answers":
                 yield repr([prompt.ids for prompt in plan.prompts])
             case "speed":
-                yield repr(plan.timed)
+                yield repr((plan.timed, cpu_name(), usable_cores()))
 
     def _hash(self, directory: Path) -> str:
         """Return the digests of a checkpoint's weights and config."""

@@ -27,7 +27,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.precision import CACHES, FULL, PRECISIONS, ServedCaches, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
-from puzzledsl.base.process import cpu_name
+from puzzledsl.base.process import cpu_name, usable_cores
 from puzzledsl.child.checkpoint.contents import from_definition
 from puzzledsl.export.engines.ask import Session, SessionFailed, python_of
 from puzzledsl.export.gguf_tokenizer import packed
@@ -168,7 +168,7 @@ class Bed:
     @property
     def threads(self) -> int:
         """Threads of the engine: those declared, or every core that this process may use."""
-        return self.spec.threads or len(os.sched_getaffinity(0))
+        return self.spec.threads or usable_cores()
 
     @property
     def stored(self) -> Widths:

@@ -31,6 +31,7 @@ from statistics import fmean
 from typing import Any, cast
 
 from puzzledsl.base.files import scratch, write_sealed
+from puzzledsl.base.process import usable_cores
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
@@ -378,7 +379,7 @@ class LoadBench:
     def _lane(self, search: str | None, layers: Sequence[Assignment]) -> Iterator[_Lane]:
         """Serve a model of these layers for the time of the context, and warm it up."""
         most, longest = self._traffic.at_most, max(self._traffic.requests or (self._tokens,), key=sum)
-        threads = self._spec.threads or len(os.sched_getaffinity(0))
+        threads = self._spec.threads or usable_cores()
         top = whole_metrics(self.listed, layers, own_costs(self.listed, layers))["max_rate"]
         with scratch("model") as folder:
             path = self._written(layers, folder)

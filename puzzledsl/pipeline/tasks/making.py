@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from puzzledsl.base.files import matching, write_text
-from puzzledsl.base.process import cpu_name
+from puzzledsl.base.process import cpu_name, usable_cores
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
@@ -113,7 +112,7 @@ def _engines(hardware: Iterable[nodes.Hardware]) -> dict[str, str]:
     for each in hardware:
         if (engine := engine_of(each)) is not None and isinstance(each.spec, nodes.MeasuredHardware):
             builds.append(f"{engine.name} {build_of(engine.name)}")
-            threads.append(str(each.spec.threads or len(os.sched_getaffinity(0))))
+            threads.append(str(each.spec.threads or usable_cores()))
     if not builds:
         return {}
     return {"engine": digest_of(builds), "processor": cpu_name(), "threads": digest_of(threads)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -35,13 +36,13 @@ LAYER = LayerChoice(attention=ATTENTION[:3], ffn=FFN[:3])
 
 def optimum(instance: Instance) -> Fraction | None:
     """The search's, less being better, whatever it prefers; None where no child is acceptable."""
-    found = best_meeting_all(
-        Builder(tables_of(*instance.with_search(preferences=()).args)).all(), Effort.of(60)
-    )
+    tables = tables_of(*instance.args)
+    asked = Builder(tables).all().changed(lambda problem, _: replace(problem, preferences=()))
+    found = best_meeting_all(asked, Effort.of(60))
     assert found.proven
     if found.layers is None:
         return None
-    value = objective(Child(tables_of(*instance.args), found.layers, found.batches))
+    value = objective(Child(tables, found.layers, found.batches))
     return -value if instance.search.sense == "maximize" else value
 
 

@@ -192,9 +192,9 @@ REFINED_UNPROVEN = (
 )
 
 JUDGED = (
-    "Of {count} children that were built and judged, the number that meets what the search requires of their quality is "
-    "{met}; this is the one of them with the best {objective}. That it meets them is measured; proven is only that no child "
-    "with a smaller predicted loss has a better {objective}."
+    "{met} of the {count} children that were built and judged {meet} what the search requires of their quality; this is the "
+    "one with the best {objective}. That it meets the requirements is measured; proven is only that no child with a smaller "
+    "predicted loss has a better {objective}."
 )
 """Verdict of a search that bounds what a judge measures."""
 NONE_MEETS = (
@@ -231,7 +231,8 @@ def _proof(subject: Subject, status: str) -> str:
     objective, found = describe(subject.search.objective), subject.refinement
     if found is not None and found.best.judged:
         met = sum(not child.missed for child in found.children)
-        return (JUDGED if met else NONE_MEETS).format(count=len(found.children), met=met, objective=objective)
+        text, meet = JUDGED if met else NONE_MEETS, "meets" if met == 1 else "meet"
+        return text.format(count=len(found.children), met=met, meet=meet, objective=objective)
     if found is None or subject.optimum is None or found.solution.layers == subject.optimum.layers:
         return PROOFS[status].format(objective=objective)
     count = len(found.children)

@@ -148,8 +148,9 @@ def number_of(key: str, figure: Figure) -> Number:
     elif metric.endswith("_s") or figure.unit in ("s", "seconds"):
         shown = numbers.seconds
     else:
-        return replace(numbers.plain(value), note=f"± {figure.stderr:.2g}" if figure.stderr else "")
-    return replace(shown(value), note=f"± {shown(figure.stderr).text}" if figure.stderr else "")
+        shown = numbers.plain
+    deviation = float(f"{figure.stderr or 0:.2g}")
+    return replace(shown(value), note=f"± {shown(deviation).text}" if deviation else "")
 
 
 def is_task(key: str, figure: Figure) -> bool:

@@ -194,9 +194,8 @@ def add_diagnostic(tree: Tree) -> None:
 def test_a_diagnostic(tree: Tree) -> None:
     listed, explained = tree.ask(("pzl", "explain"), ("pzl", "explain", "399"))
     assert "W0399  A search without a requirement." in listed[1]
-    assert (
-        explained[1].startswith("warning[W0399]: search `…` requires nothing\n") and "<= 0.9x" in explained[1]
-    )
+    said = "warning[W0399]: search `…` requires nothing\n"
+    assert explained[1].startswith(said) and "<= 0.9x" in explained[1]
     made = "### W0399: search `…` requires nothing\n\nA search without a requirement. The parent"
     assert made in tree.page("docs/errors.md")
     file = str(tree.root / "tests/cli/test_explain.py")
@@ -325,40 +324,27 @@ def add_measure(tree: Tree) -> None:
 
 # ---------------------------------------------------------------- a run with all of them
 
-RUN = """\
-parent tiny = hf("parent")
-space wide of tiny { ffn = parent | low_rank(rank: 12) }
-hardware toy {
-  memory = 1GB, bandwidth = 1GB/s, link = 1GB/s
-  peak { fp32 = 1GFLOP/s }
-  dtype = fp32, kv_cache = fp32, embedding = fp32
-  efficiency { compute = 60%, bandwidth = 90%, attention = 30%, link = 70% }
-  overhead = 1us, link_latency = 1us, reserve = 1MB, kv_fraction = 90%, page = 16, max_batch = 8
+CHANGES = {
+    "ffn = parent | mlp(width: 50%) | linear | noop": "ffn = parent | low_rank(rank: 12)",
+    "calibration = 512": "calibration = 512, heal = 0, horizon = 3",
+    "require chat.throughput >= 1.2x": "require chat.prompt_flops <= 0.95x",
 }
-scenario chat on toy = batch(1, 16 -> 16)
-data corpus = text("corpus.txt")
-bld pieces of wide {
-  train = ffn, tokens = 128, context = 32, batch = 2, calibration = 256, heal = 0, horizon = 3
-  lr = cosine(1e-3, warmup: 10%), data = corpus
-}
-score kl of pieces = replace_one(kl_divergence, samples: 64)
-search best of wide {
-  minimize kl
-  require chat.prompt_flops <= 0.95x
-}
-eval quality of best { data = corpus, tokens = 64, prompts = none }
-"""
+"""A small program -> one with every addition, which ends in the evaluation of its search."""
 
 
 @pytest.fixture(scope="module")
 def ran(tree: Tree) -> Path:
-    from tests.tiny import save_tiny  # with torch, which the others do without
+    from tests.pipeline.tiny_program import write_tiny_program  # with torch, which the others do without
+    from tests.tiny import save_tiny
 
-    save_tiny(tree.programs / "parent", "seed_oss", layers=2, hidden=32)
-    (tree.programs / "corpus.txt").write_text(
-        "the cat sat on a mat while seven dogs ran past\n\n" * 60, "utf-8"
-    )
-    tree.python("-m", "puzzledsl.cli.main", "run", tree.program("run.pzl", RUN), "-o", "build")
+    quality = "eval quality of best { data = corpus, tokens = 64, prompts = none }\n"
+    program = write_tiny_program(tree.programs, quality)
+    save_tiny(tree.programs / "parent", "seed_oss", layers=3)
+    text = program.read_text("utf-8")
+    for old, new in CHANGES.items():
+        assert old in text
+        text = text.replace(old, new)
+    tree.python("-m", "puzzledsl.cli.main", "run", tree.program("run.pzl", text), "-o", "build")
     return tree.programs / "build"
 
 
@@ -368,12 +354,9 @@ def read(path: Path) -> Any:
 
 @pytest.mark.slow
 def test_a_run_makes_scores_and_measures_what_was_added(ran: Path) -> None:
-    (ir,) = read(ran / "ir.json")["parents"].values()
-    assert (
-        ir["shape"]["family"] == "seed_oss"
-        and ir["shape"]["attention_bias"]
-        and not ir["shape"].get("output_bias")
-    )
+    (parent,) = read(ran / "ir.json")["parents"].values()
+    shape = parent["shape"]
+    assert shape["family"] == "seed_oss" and shape["attention_bias"] and not shape.get("output_bias")
     scores = read(ran / "scores/kl.json")
     assert all(layer["low_rank12"] > 0 for layer in scores["ffn"])
     (solution,) = read(ran / "solutions/best.json")["solutions"]

@@ -51,6 +51,13 @@ def line_of(diagnostic: Diagnostic) -> int:
     return diagnostic.span.line if diagnostic.span else 0
 
 
+def chain(count: int, first: str, step: str) -> str:
+    """`let a0 = FIRST`, then each from the one before: `STEP` with `{}` for its name."""
+    return f"let a0 = {first}\n" + "".join(
+        f"let a{i + 1} = {step.replace('{}', f'a{i}')}\n" for i in range(count)
+    )
+
+
 def without_source(value: Any) -> Any:
     """A JSON value without the places things were written at, and without source text."""
     if isinstance(value, dict):

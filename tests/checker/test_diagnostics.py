@@ -35,6 +35,10 @@ def diagnose(program: Path) -> tuple[Iterable[Diagnostic], Mapping[str, str]]:
     return checked_golden(program).diagnostics, checked_golden(program).sources
 
 
+@pytest.mark.states(
+    "export.lowered", "hardware.engine", "hardware.running", "parent.impossible", "parent.other-family",
+    "score.runs-alone", "score.healed-alone",
+)  # fmt: skip
 @pytest.mark.parametrize(
     "program", [*PROGRAMS, pytest.param(LONG, marks=pytest.mark.slow)], ids=lambda path: path.stem
 )

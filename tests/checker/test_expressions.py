@@ -13,38 +13,6 @@ from puzzledsl.checker.expressions.numbers import plain
 from puzzledsl.ir.nodes import Program
 from tests.checker.programs import TINY, checked, lowered, mistakes
 
-MOE = """\
-parent p = shape(family: qwen3_moe, layers: 1, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,
-  experts: 16, top_k: 4, expert_width: 192)
-space w of p { attention = parent, ffn = moe(experts: 8 | 4, top_k: 2, width: 50%) | mlp(width: 50%) | parent }
-"""
-
-
-def counted(folder: Path, text: str, condition: str) -> list[tuple[str, ...]]:
-    """The alternatives that each `count` of a requirement counts."""
-    program = lowered(
-        folder, f"{text}search s of w {{\n  minimize params\n  require count({condition}) <= 1\n}}\n"
-    )
-    [requirement] = program.searches["s"].requirements
-    return [term.term.alternatives for term in requirement.left.terms]  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "names"),
-    [
-        ("moe", ("moe8k2w96", "moe4k2w96", "parent")),
-        ("moe(experts: <= 8)", ("moe8k2w96", "moe4k2w96")),
-        ("moe(width: >= 75%)", ("parent",)),
-        ("mlp", ("mlp384",)),
-        ("moe(experts: < 8)", ("moe4k2w96",)),
-        ("moe(top_k: 2, width: 50%)", ("moe8k2w96", "moe4k2w96")),
-        ("moe(top_k: 1)", ()),
-        ("mlp(width: 50%)", ("mlp384",)),
-    ],
-)
-def test_patterns_look_at_experts(tmp_path: Path, pattern: str, names: tuple[str, ...]) -> None:
-    assert sorted(*counted(tmp_path, MOE, f"ffn is {pattern}")) == sorted(names)
-
 
 @pytest.mark.parametrize(
     ("value", "layers"),

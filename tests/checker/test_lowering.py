@@ -44,6 +44,15 @@ def meaning(value: object) -> Any:
             return value
 
 
+@pytest.mark.states(
+    "data.text", "data.jsonl", "data.parquet", "data.hf", "data.only", "data.messages", "data.loss", "data.part", "data.take",
+    "data.duplicates", "hardware.profile", "hardware.of", "hardware.literal", "hardware.measured", "hardware.engine",
+    "hardware.table", "hardware.running", "scenario.batch", "scenario.batches", "scenario.auto", "bld.train", "bld.tokens",
+    "bld.heal", "lr.schedule", "score.replace-one", "score.unit", "score.settings", "score.runs", "score.healed",
+    "require.comparison", "require.and", "require.ratio", "require.throughput", "search.inherits", "solver.choice",
+    "frontier.sweep", "frontier.ends", "uptrain.loss", "uptrain.memory", "uptrain.dtype", "uptrain.keep", "eval.lm-eval",
+    "eval.texts", "eval.dtype", "eval.prompts", "eval.tasks", "export.formats",
+)  # fmt: skip
 @pytest.mark.parametrize("program", RIGHT, ids=lambda p: p.stem)
 def test_what_each_setting_means(program: Path) -> None:
     checked = check(program, {})

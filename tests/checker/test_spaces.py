@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,15 @@ def names_of(space: nodes.Space, sub_block: str) -> list[list[str]]:
     return [[a.name for a in getattr(layer, sub_block)] for layer in space.layers]
 
 
+@pytest.mark.states(
+    "space.choice",
+    "space.multiply",
+    "space.once",
+    "space.width",
+    "space.round",
+    "space.kv-heads",
+    "space.parents-own",
+)
 @given(attention_choices(), ffn_choices())
 @settings(max_examples=cases(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_choices_multiply_out(attention: Written, ffn: Written) -> None:
@@ -94,6 +104,12 @@ SLICES = st.sampled_from(
         ("layers[2..4]", {2, 3, 4}),
         ("layers[-3..]", {3, 4, 5}),
         ("layers[..]", set(range(6))),
+        ("layers[1..-2]", {1, 2, 3, 4}),
+        ("layers[1..4 step 2]", {1, 3}),
+        ("layers[.. step 4]", {0, 4}),
+        ("layers[..3 step 3]", {0, 3}),
+        ("layers[0.. step 5]", {0, 5}),
+        ("layers[0, 4 where index > 1]", {4}),
         ("layers", set(range(6))),
         ("layers[where index mod 2 == 1]", {1, 3, 5}),
         ("layers[2.. where index mod 2 == 0 and index != 4]", {2}),
@@ -115,6 +131,10 @@ EDITS = st.sampled_from(
 )
 
 
+@pytest.mark.states(
+    "overrides.operators", "overrides.order", "overrides.slices", "overrides.negative", "overrides.step", "overrides.where",
+    "overrides.empty", "patterns.name", "patterns.several",
+)  # fmt: skip
 @given(st.lists(st.tuples(SLICES, EDITS), max_size=4))
 @settings(max_examples=cases(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_overrides_in_order(edits: list[tuple[tuple[str, set[int]], tuple[str, str, Edit]]]) -> None:

@@ -75,26 +75,11 @@ def test_questions_are_put_as_the_harness_puts_them(tmp_path: Path) -> None:
     subjects = {"high_school_physics": [" What is it? "]}
     write_learned(tmp_path)
     questions.write_questions(asked(["Why?"], ["Bob fell when _ ran home."], passages, subjects), tmp_path, 9)
-    assert written(tmp_path, "arc_challenge") == [
-        {"context": "Question: Why?\nAnswer:", "choices": ["so", "thus"], "answer": 1}
-    ]
-    assert written(tmp_path, "winogrande") == [
-        {
-            "context": ["Bob fell when Ann", "Bob fell when Bob"],
-            "choices": ["ran home.", "ran home."],
-            "answer": 1,
-            "normalised": False,
-        }
-    ]
+    [arc], [winogrande], [mmlu] = (written(tmp_path, name) for name in TASKS[:3])
+    assert [*arc.values()] == ["Question: Why?\nAnswer:", ["so", "thus"], 1]
+    assert [*winogrande.values()] == [["Bob fell when Ann", "Bob fell when Bob"], ["ran home."] * 2, 1, False]
     head = "The following are multiple choice questions (with answers) about high school physics.\n\n"
-    assert written(tmp_path, "mmlu") == [
-        {
-            "context": f"{head}What is it?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:",
-            "choices": ["A", "B", "C", "D"],
-            "answer": 2,
-            "normalised": False,
-        }
-    ]
+    assert [*mmlu.values()] == [f"{head}What is it?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:", [*"ABCD"], 2, False]
     answers = [(item["choices"], item["answer"]) for item in written(tmp_path, "boolq")]
     assert answers == [(["no", "yes"], 0), (["no", "yes"], 1)]
     for name in TASKS:

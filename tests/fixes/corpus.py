@@ -63,7 +63,7 @@ search fast of w {
 frontier curve of fast = sweep(busy.tpot, 1ms..20ms, points: 4)
 space v of p { attention = parent | linear, ffn = parent | mlp(width: 96) | noop }
 search less of v { maximize params, require params <= 90% * p.params }
-uptrain final of less { tokens = 1M, data = written, lr = cosine(1e-4, warmup: 5%) }
+uptrain final of less { tokens = 1M, data = stories, lr = cosine(1e-4, warmup: 5%) }
 data held = text("held.txt")
 eval quality of final = tasks("more.jsonl") { data = held, tokens = 4Ki, ladder = false, lm_eval = "arc_easy, piqa" }
 export ship of best = gguf("child.gguf", lower: true)

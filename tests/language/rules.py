@@ -1,6 +1,6 @@
 """Rules of the language as programs: what must check in silence, and what must be refused.
 
-Programs stand behind `PRELUDE`, whose names they use. Each case bears the rule's anchor in docs/language.md.
+Programs stand before `TINY`, whose names they use. Each case bears the rule's anchor in docs/language.md.
 """
 
 from __future__ import annotations
@@ -11,16 +11,9 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.check import Checked, check
+from puzzledsl.checker.check import Checked
 from puzzledsl.ir.nodes import Program
-
-PRELUDE = """\
-parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
-hardware h = measured(device: cpu, memory: 16GiB)
-scenario chat on h = batch(4, 128 -> 64)
-space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
-score kl of w = table("kl.csv")
-"""
+from tests.checker.programs import TINY, checked
 
 DATA = 'data d = text("d.txt")\n'
 PIECES = DATA + "bld b of w { tokens = 1k }\n"
@@ -74,10 +67,8 @@ def refused(rule: str, *cases: tuple[str, str]) -> list[Any]:
 
 
 def outcome(folder: Path, text: str, **settings: str) -> Checked:
-    """The checker's answer to a text with the prelude behind it."""
-    path = folder / "program.pzl"
-    path.write_text(f"{text}\n{PRELUDE}", "utf-8")
-    return check(path, settings)
+    """The checker's answer to a text with `TINY` behind it."""
+    return checked(folder, f"{text}\n{TINY}", **settings)
 
 
 def program(folder: Path, text: str, **settings: str) -> Program:

@@ -98,30 +98,6 @@ def test_rules_for_layers(tmp_path: Path) -> None:
     assert found["e"].sinks
 
 
-@pytest.mark.states("parent.other-family", "parent.impossible", "parent.shape-defaults")
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        ("family: llama, layers: 2, intermediate: 32, experts: 4", "E0408", "a `llama` has no `experts`"),
-        ("family: qwen3, layers: 2, intermediate: 32, full_every: 2", "E0209", "`window`"),
-        ("family: qwen3_moe, layers: 2", "E0209", "`experts`, `top_k` and `expert_width`"),
-        ("family: qwen3_moe, layers: 2, dense_first: 3, intermediate: 8, experts: 4, top_k: 2, expert_width: 8", "E0408", "dense_first=3 of layers=2"),
-        ('family: nemotron_h, pattern: "*?"', "E0408", "`?` is no kind of layer"),
-        ('family: nemotron_h, pattern: "**", layers: 3', "E0408", "layers=3, but the pattern has 2"),
-        ('family: nemotron_h, pattern: "M*"', "E0209", "`mixer`"),
-        ('family: nemotron_h, pattern: "M*", mixer: delta_net(heads: 4, head_dim: 8, key_heads: 2, key_dim: 8)', "E0408", "no `delta_net` mixers"),
-        ('family: nemotron_h, pattern: "M*", mixer: mamba2(heads: 4, head_dim: 8, groups: 3, state: 8)', "E0408", "3 groups do not divide"),
-        ('family: nemotron_h, pattern: "M*", mixer: mamba2(heads: 4)', "E0209", "`head_dim`, `groups` and `state`"),
-    ],
-)  # fmt: skip
-def test_impossible_layers(tmp_path: Path, arguments: str, code: str, words: str) -> None:
-    sizes = "hidden: 16, heads: 4, head_dim: 4, vocab: 64"
-    shown = outcome(tmp_path, f"parent q = shape({arguments}, {sizes})").diagnostics
-    [found] = [d for d in shown if d.severity == "error"]
-    assert found.code == code
-    assert words in found.message
-
-
 @pytest.mark.states("parent.layer-facts", "parent.differs")
 def test_facts_of_layers(tmp_path: Path) -> None:
     text = (

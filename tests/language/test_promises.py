@@ -10,6 +10,8 @@ import pytest
 from puzzledsl.checker.context import MAX_CELLS
 from puzzledsl.checker.names.names import MAX_FILES
 from puzzledsl.families.config import MAX_LAYERS
+from tests.cases import more
+from tests.checker.programs import chain
 from tests.language.rules import SHAPE, codes, outcome, program, search, space
 
 
@@ -78,9 +80,15 @@ def test_the_published_schema_is_that_of_the_ir() -> None:
         (search("let a = all(layers[i mod 4].ffn is noop for i in 0..99)\n require all(a or layers[0].ffn is noop for i in 0..99)"), "E0220"),
         ("let a = " + "(" * 101 + "1" + ")" * 101, "E0012"),
         ("fn f(n) = f(n)\nlet a = f(1)", "E0220"),
+        (chain(60, "1/3", "{} / 1e60"), "E0220"),
+        (chain(60, "1 | 2", "{} | {}"), "E0220"),
+        (search(chain(60, "layers[0].ffn is noop", "{} implies {}") + "require a60"), "E0220"),
+        (search(chain(60, "params <= 3", "{} and {}") + "require a60"), "E0220"),
+        ("".join(f"let a{i} = a{i + 1} + 1\n" for i in range(600)) + "let a600 = 1\n", "E0220"),
+        *more(("fn f(n) = if n <= 0 then 0 else f(n - 1) + f(n - 1)\nlet x = f(90)", "E0220")),
         ("let a = 1e60 * 1e60 * 1e60 * 1e60 * 1e60 * 1e60", "E0220"),
     ],
-    ids=range(8),
+    ids=lambda text: text[:20],
 )  # fmt: skip
 def test_too_much_is_a_diagnostic(tmp_path: Path, text: str, expected: str) -> None:
     assert set(codes(tmp_path, text).split()) == {expected}

@@ -18,16 +18,6 @@ SCORES = {"gqa2": 0.2, "gqa1": 0.3, "linear": 0.5, "noop": 0.4}
 FFN_SCORES = {"mlp96": 0.1, "noop": 0.9}
 
 
-@pytest.mark.states("frontier.sweep", "frontier.ends")
-def test_frontiers(tmp_path: Path) -> None:
-    curves = {"f": "chat.throughput, 1x..3x, points: 20", "g": "chat.latency, 1s..3s"}
-    text = "".join(f"\nfrontier {name} of s = sweep({curve})" for name, curve in curves.items())
-    found = program(tmp_path, search("") + text).frontiers
-    f, g = found["f"], found["g"]
-    assert (f.low, f.high, f.times_parent, f.points) == (1, 3, True, 20)
-    assert (g.low, g.high, g.times_parent, g.points) == (1, 3, False, 10)
-
-
 @pytest.mark.states("frontier.sweep")
 def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
     found: Program = program(tmp_path, search("") + "\nfrontier f of s = sweep(params, 0.6x..1x, points: 5)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 
@@ -34,85 +33,30 @@ def best(folder: Path, body: str, goal: str = "minimize kl") -> tuple[LayerAssig
     return result.solutions[0].layers
 
 
-def requirements(folder: Path, condition: str) -> tuple[nodes.Requirement, ...]:
-    return program(folder, search(f"require {condition}")).searches["s"].requirements
-
-
-def linear(folder: Path, condition: str) -> nodes.LinearRequirement:
-    (found,) = requirements(folder, condition)
-    assert isinstance(found, nodes.LinearRequirement)
-    return found
-
-
 # ---------------------------------------------------------------- the search itself
-
-
-@pytest.mark.states("search.inherits")
-def test_a_search_of_a_search(tmp_path: Path) -> None:
-    a = "search a of w { minimize kl, require params <= 0.9x, prefer params, solutions 3 apart 2, solver = cpsat(time: 5s) }\n"
-    found = program(
-        tmp_path,
-        a
-        + "search b of a { require params >= 0.1x, prefer -kl }\nsearch c of a { maximize params, solver = cpsat, solutions 1 }",
-    )
-    one, two, three = (found.searches[name] for name in "abc")
-    assert (two.objective, two.solver, two.solutions, two.apart) == (
-        one.objective,
-        one.solver,
-        one.solutions,
-        one.apart,
-    )
-    assert two.requirements[:1] == one.requirements and len(two.requirements) == 2
-    assert two.preferences[:1] == one.preferences and len(two.preferences) == 2
-    assert (three.sense, three.solver.kind, three.solutions, three.requirements) == (
-        "maximize",
-        "cpsat",
-        1,
-        one.requirements,
-    )
 
 
 @pytest.mark.states("types.pair")
 def test_a_pair_table_has_both_axes(tmp_path: Path) -> None:
-    (found,) = linear(tmp_path, "layers[1].attention.kv_heads * layers[1].ffn.width <= 3").left.terms
-    assert isinstance(found.term, nodes.TableTerm)
-    assert found.term.layers == (1,)
-    assert found.term.value("gqa2", "mlp96") == 2 * 96
-    assert found.term.value("parent", "parent") == 4 * 192
-    assert found.term.value("noop", "parent") == 0
+    goal = "minimize layers[1].attention.kv_heads * layers[1].ffn.width"
+    (found,) = program(tmp_path, search("", goal)).searches["s"].objective.terms
+    assert isinstance(found.term, nodes.TableTerm) and found.term.layers == (1,)
+    cells = {("gqa2", "mlp96"): 2 * 96, ("parent", "parent"): 4 * 192, ("noop", "parent"): 0}
+    assert {pair: found.term.value(*pair) for pair in cells} == cells
 
 
 # ---------------------------------------------------------------- requirements
 
 
-@pytest.mark.states("require.comparison")
-def test_operators_and_reasons(tmp_path: Path) -> None:
-    for op in ("<=", ">=", "<", ">", "=="):
-        found = linear(tmp_path, f'params {op} 1M because "small"')
-        assert (found.op, found.bound, found.because) == (op, 10**6, "small")
-
-
-@pytest.mark.states("require.and")
-def test_one_requirement_each(tmp_path: Path) -> None:
-    found = requirements(
-        tmp_path, 'params <= 1M and 1 <= count(ffn is noop) <= 2 and layers[0].ffn is mlp because "all"'
-    )
-    assert [(r.kind, r.because) for r in found] == [("linear", "all")] * 3 + [("logic", "all")]
-
-
 @pytest.mark.states("require.equality")
 def test_equality_of_whole_figures(tmp_path: Path) -> None:
-    assert linear(tmp_path, "sum(ffn.width) == 384").op == "=="
-    assert linear(tmp_path, "count(ffn is noop) == 2").op == "=="
-    (found,) = requirements(tmp_path, "layers[0].ffn.width != 192")
-    assert isinstance(found, nodes.LogicRequirement)
+    assert best(tmp_path, "require layers[0].ffn.width != 192")[0].ffn != "parent"
+    assert sum(layer.ffn == "noop" for layer in best(tmp_path, "require count(ffn is noop) == 2")) == 2
     assert sum(layer.ffn == "mlp96" for layer in best(tmp_path, "require sum(ffn.width) == 672")) == 1
 
 
 @pytest.mark.states("require.ratio")
 def test_ratios_are_the_parents(tmp_path: Path) -> None:
-    found = linear(tmp_path, "0.6x >= sum(l.ffn.width for l in layers[1..])")
-    assert (found.op, found.bound, found.parent_ratio) == ("<=", None, Fraction(3, 5))
     chosen = best(tmp_path, "require sum(ffn.width) <= 0.5x")
     assert sum({"parent": 192, "mlp96": 96, "noop": 0}[layer.ffn] for layer in chosen) <= 0.5 * 4 * 192
     result = solved(tmp_path, TALK + search("require talk.latency <= 0.8x"))
@@ -121,15 +65,11 @@ def test_ratios_are_the_parents(tmp_path: Path) -> None:
 
 @pytest.mark.states("require.throughput")
 def test_throughput_is_a_latency(tmp_path: Path) -> None:
-    assert linear(tmp_path, "2 * chat.throughput >= 200 tok/s").bound == 100
     result = solved(tmp_path, TALK + search("require talk.throughput >= 1.2x"))
     metrics = result.solutions[0].metrics
     assert metrics["talk.throughput"] == pytest.approx(2 * 8 / metrics["talk.latency"])
-    same = solved(
-        tmp_path,
-        TALK
-        + search(f"require talk.latency <= {2 * 8 / (1.2 * result.parent_metrics['talk.throughput']):.12f}s"),
-    )
+    latency = 2 * 8 / (1.2 * result.parent_metrics["talk.throughput"])
+    same = solved(tmp_path, TALK + search(f"require talk.latency <= {latency:.12f}s"))
     assert same.solutions[0].objective == result.solutions[0].objective
 
 
@@ -199,11 +139,8 @@ def test_a_batch_is_decided_bounded_and_aimed_at(tmp_path: Path) -> None:
 
     listed = cost_table(program(tmp_path, TALK + AUTO), "w")
     largest = max(costs.batch for costs in listed.scenarios["all"])
-    assert batches("require all.throughput >= 0.1x", "maximize many.throughput") == {
-        "talk": 2,
-        "many": 16,
-        "all": largest,
-    }
+    aimed = batches("require all.throughput >= 0.1x", "maximize many.throughput")
+    assert aimed == {"talk": 2, "many": 16, "all": largest}
     assert batches("require many.batch >= 2 and all.batch >= 32")["many"] == 4
     assert batches("require many.batch == 16")["many"] == 16
     assert batches("", goal="minimize many.batch")["many"] == 1
@@ -215,9 +152,3 @@ def test_a_batch_is_decided_bounded_and_aimed_at(tmp_path: Path) -> None:
 def test_drops_of_your_own(tmp_path: Path) -> None:
     layers = best(tmp_path, "require all(l is noop for l in layers[1..2])\nrequire params >= 30% * p.params")
     assert [(c.attention, c.ffn) == ("noop", "noop") for c in layers] == [False, True, True, False]
-
-
-@pytest.mark.states("solver.choice")
-def test_solver_settings(tmp_path: Path) -> None:
-    found = program(tmp_path, search("solver = cpsat(time: 5min, gap: 0.1%, seed: 42)")).searches["s"].solver
-    assert found == nodes.CpSat(time_s=Fraction(300), gap=Fraction(1, 1000), seed=42)

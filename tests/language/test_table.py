@@ -26,7 +26,10 @@ from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import kinds, words
 from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, INITIALISERS, KINDS, SHAPE, pattern_fields
+from tests.checker.programs import checked
+from tests.checker.test_lowering import RIGHT
 from tests.families.test_literal import LAYER_RULES
+from tests.fixes.corpus import NEWER
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 SCHEDULES = calls_of(nodes.Schedule)
@@ -50,9 +53,7 @@ TARGET = {"parent": "p", "space": "w", "hardware": "h", "bld": "b", "search": "q
 
 
 def check_with_base(folder: Path, text: str) -> tuple[Diagnostic, ...]:
-    path = folder / "program.pzl"
-    path.write_text(BASE + text, "utf-8")
-    return check(path, {}).diagnostics
+    return checked(folder, BASE + text).diagnostics
 
 
 def head(kind: str) -> str:
@@ -101,59 +102,22 @@ def test_facts_can_be_read() -> None:
 
 # ---------------------------------------------------------------- both ways
 
-EVERYTHING = f"""\
-parent checkpoint = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
-  intermediate: 192, vocab: 256))
+RARE = f"""\
 parent recurrent = shape(family: nemotron_h, pattern: "M-M*", hidden: 64, heads: 8, head_dim: 8, intermediate: 192,
   vocab: 256, mixer: mamba2(heads: 8, head_dim: 16, groups: 2, state: 16))
 parent delta = shape(family: qwen3_next, layers: 4, hidden: 64, heads: 8, head_dim: 8, vocab: 256, experts: 8, top_k: 2,
   expert_width: 32, mixer: delta_net(heads: 8, head_dim: 16, key_heads: 2, key_dim: 16))
-data lines = jsonl("x.jsonl")
-data hub = hf("x")
-data columns = parquet("x.parquet")
-data asked = tasks("x.jsonl")
-data mixed = mix(d: 1, lines: 2)
-hardware m = measured(device: cpu)
-scenario busy on m = traffic(2 req/s, 8 -> 8, at_most: 2)
-hardware made_elsewhere = table("costs.csv")
-hardware own {{
-  memory = 80GiB, bandwidth = 1TB/s
-  peak {{ {", ".join(f"{dtype} = 1TFLOP/s" for dtype in words.DTYPES)} }}
-  efficiency {{ compute = 50% }}
-}}
-space wide of checkpoint {{
-  attention = gqa(kv_heads: 2) | noop
-  ffn = mlp(width: 50%) | noop
-  init {{ gqa = mean_pool }}
-}}
+hardware own {{ memory = 80GiB, bandwidth = 1TB/s, peak {{ {", ".join(f"{dtype} = 1TFLOP/s" for dtype in words.DTYPES)} }} }}
 space strange of sparse {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
-space stored of p {{ ffn = parent(dtype: q8_0) | linear(dtype: int8)
-  head = parent(dtype: q8_0), embedding = parent(dtype: q4_0) }}
-bld pieces of wide {{ tokens = 1k, lr = cosine(1e-4), data = d }}
-bld slow of wide {{ tokens = 1k, lr = constant(1e-4), data = d }}
-score divergence of pieces = replace_one(kl_divergence)
-score right of pieces = replace_one(accuracy("t.jsonl"))
-score top of pieces = replace_one(cosine)
-score given of wide = table("scores.csv")
-search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = measured(2) }}
-search more of wide {{ minimize divergence, refine = measured(2), realise = false }}
-search faster of best {{ solver = cpsat(seed: 1) }}
-frontier curve of q = sweep(params, 0.5x..1x)
-space narrow of wide = used_by(best)
-uptrain final of best {{ tokens = 1k, data = d }}
-data apart_from_d = text("y.txt")
-judge taste of p = tasks("b.jsonl") {{ items = 1, data = apart_from_d, tokens = 1, sure = 90%, dtype = bf16 }}
-eval judged of final = tasks("t.jsonl")
-export a of final = hf("out/a")
-export b2 of final = gguf("out/b.gguf")
-export c of final = mlx("out/c")
+space stored of p {{ ffn = linear(dtype: int8), head = parent(dtype: q8_0), embedding = parent(dtype: q4_0) }}
 """
+"""What no program of the other tests has."""
 Tables = dict[int, tuple[Mapping[str, Setting], set[str]]]
 
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """Each table that the checker reads from in a program of everything, with the names that it asks for."""
+    """Each table that the checker reads from in programs of everything, with the names that it asks for."""
     found: Tables = {}
 
     def note(settings: Settings, key: str) -> Setting:
@@ -163,7 +127,9 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     known = Settings.known
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Settings, "known", note)
-        said = check_with_base(tmp_path_factory.mktemp("table"), EVERYTHING)
+        folder = tmp_path_factory.mktemp("table")
+        said = [*check_with_base(folder, RARE), *checked(folder, NEWER).diagnostics]
+        said += [d for program in RIGHT for d in check(program, {}).diagnostics]
     assert [d for d in said if d.severity == "error"] == []
     return found
 
@@ -172,8 +138,8 @@ def _all_tables() -> dict[str, Mapping[str, Setting]]:
     """Every table whose names are read through `Settings`."""
     found = {name: kind.settings for name, kind in KINDS.items() if name != "space"}
     found |= {f"{k}.{n}": s.settings for k, v in KINDS.items() for n, s in v.sections.items()}
-    settings = [*((k, v.value) for k, v in KINDS.items() if v.value), *KINDS["space"].settings.items()]
-    queue = [*settings, *KINDS["bld"].settings.items(), *KINDS["search"].settings.items()]
+    queue = [(name, kind.value) for name, kind in KINDS.items() if kind.value]
+    queue += [each for kind in KINDS.values() for each in kind.settings.items()]
     while queue:
         owner, setting = queue.pop()
         for name, call in setting.calls.items():

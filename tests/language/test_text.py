@@ -24,12 +24,6 @@ def test_utf8(tmp_path: Path) -> None:
     assert len(check(path, {}).diagnostics) == 1
 
 
-@pytest.mark.states("text.doc")
-def test_doc_comments_belong_to_the_next_declaration(tmp_path: Path) -> None:
-    found = program(tmp_path, "# no doc\n\n## One line,\n## another.\nspace v of p { ffn = parent | noop }\n")
-    assert (found.spaces["v"].doc, found.spaces["w"].doc) == ("One line,\nanother.", "")
-
-
 @pytest.mark.states("text.kinds")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_misspelt_kind_is_a_did_you_mean(tmp_path: Path, kind: str) -> None:
@@ -137,6 +131,9 @@ def test_setting_parameters(tmp_path: Path) -> None:
     ("bare", "bracketed"),
     [
         ("if a then b else c | d", "if a then b else (c | d)"),
+        ("if a then b else if c then d else e", "if a then b else (if c then d else e)"),
+        ("a is noop implies b is not noop", "(a is noop) implies (b is not noop)"),
+        ("f(1,)", "f(1)"),
         ("a | b implies c", "a | (b implies c)"),
         ("| a | b", "a | b"),
         ("a or b implies c or d", "(a or b) implies (c or d)"),

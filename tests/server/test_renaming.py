@@ -17,6 +17,7 @@ from puzzledsl.syntax import tree
 from tests.cases import cases
 from tests.checker.programs import without_source
 from tests.generated import program
+from tests.server.test_features import edited
 from tests.server.texts import NEMOTRON, PROGRAM, marked, opened, place_of
 
 NEW = "brand_new_name"
@@ -30,12 +31,7 @@ def applied(document: Document, line: int, column: int, new: str) -> dict[str, s
     for change in edit.document_changes or ():
         uri = change.text_document.uri  # type: ignore[union-attr]
         other = next(d for d in document.project.programs() if d.uri == uri)
-        lines = other.text.split("\n")
-        for e in sorted(change.edits, key=lambda e: -e.range.start.character):  # type: ignore[union-attr]
-            row = e.range.start.line  # type: ignore[union-attr]
-            start, end = e.range.start.character, e.range.end.character  # type: ignore[union-attr]
-            lines[row] = lines[row][:start] + e.new_text + lines[row][end:]  # type: ignore[union-attr]
-        found[uri] = "\n".join(lines)
+        found[uri] = edited(other.text, list(change.edits))  # type: ignore[union-attr, arg-type]
     return found
 
 

@@ -41,44 +41,6 @@ def test_same_as_is_one_operator_and_same_a_name() -> None:
     assert isinstance(item, tree.Use) and item.alias is not None and item.alias.text == "same"
 
 
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [
-        ("1 + 2 * 3", "1 + (2 * 3)"),
-        ("1 - 2 - 3", "(1 - 2) - 3"),
-        ("-a.b[0]", "-((a.b)[0])"),
-        ("not a == b and c", "(not (a == b)) and c"),
-        ("a or b and c", "a or (b and c)"),
-        ("a implies b or c", "a implies (b or c)"),
-        ("a is noop implies b is not noop", "(a is noop) implies (b is not noop)"),
-        ("| a | b", "a | b"),
-        ("1 + 1..n - 1", "(1 + 1)..(n - 1)"),
-        ("i in 3..78", "i in (3..78)"),
-        ("if a then b else if c then d else e", "if a then b else (if c then d else e)"),
-        ("f(1,)", "f(1)"),
-    ],
-)
-def test_precedence(left: str, right: str) -> None:
-    assert value(left) == value(right)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "batch(64 | 128 | 256, 128 -> 1024)",
-        'hf("x", revision: "main", shape: s)',
-        "sum(l.ffn.width for l in layers[40..] where l.index mod 2 == 1)",
-        "layers[..1, -1]",
-        "layers[..]",
-        "layers[where index > 3]",
-        "[1, 2, 3,]",
-        "1 <= a < 3",
-    ],
-)
-def test_forms(text: str) -> None:
-    value(text)
-
-
 def test_edits_take_patterns() -> None:
     one, two = statements(
         "layers[40.. where index mod 2 == 1].ffn &= mlp(width: >= 25%)\n"
@@ -99,6 +61,7 @@ def test_where_a_newline_does_not_end_a_statement() -> None:
     assert statements(broken) == statements(one_line)
 
 
+@pytest.mark.states("text.doc")
 def test_doc_comments_belong_to_the_next_declaration() -> None:
     module = good(
         '## About\n## this.\nuse "a.pzl"\n## A\n##\n## b\n\n# c\nlet y = 1\n## P.\nparam p: Ratio\n'

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Silent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
@@ -212,13 +211,13 @@ class Variations:
         """
         from puzzledsl.search.solve import solve_built
 
-        return solve_built(self._asked(requirements, time_s), Silent(), explain=False)
+        return solve_built(self._asked(requirements, time_s), explain=False)
 
     def explain(self, requirements: Iterable[Requirement], *, time_s: float = EXPLAIN_S) -> SearchResult:
         """Solve as `solve` does, and of an infeasible search find `conflict` and `relaxation`, in as many seconds again."""
         from puzzledsl.search.solve import solve_built
 
-        return solve_built(self._asked(requirements, time_s), Silent())
+        return solve_built(self._asked(requirements, time_s))
 
     def why(
         self,

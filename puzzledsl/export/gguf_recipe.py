@@ -11,14 +11,11 @@ import errno
 import os
 import re
 import shutil
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +28,7 @@ from puzzledsl.base.files import beside, make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.checkpoint.contents import ChildFiles, load_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
-from puzzledsl.export.engines.ask import environment, python_of
+from puzzledsl.export.engines.ask import Session, SessionFailed, python_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, place_of, refuse_to_overwrite, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.ir.measured_engines import Recipe
@@ -117,62 +114,32 @@ def _ask_for_room(child: ChildFiles, path: Path) -> None:
 def _quantise(
     source: Path, target: Path, importance: Path, recipe: Recipe, progress: Progress, head: str
 ) -> None:
-    """Run llama.cpp; its process ends with this call, however that ends."""
+    """Run llama.cpp, and report each tensor of its log. Raises DiagnosticError (RecipeFailed)."""
     import gguf
 
-    script = str(resources.files("puzzledsl.export.engines") / "worker.py")
-    threads = str(os.cpu_count() or 1)
-    python = python_of("llama_cpp")
-    assert python is not None
-    kind = [str(int(gguf.GGMLQuantizationType[head.upper()]))] if head else []
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(
-            [
-                str(python),
-                script,
-                "llama_cpp",
-                "--quantise",
-                *map(str, (source.absolute(), target.absolute(), recipe.file_type)),
-                threads,
-                str(importance.absolute()),
-                *kind,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environment("llama_cpp", int(threads), "."),
-            start_new_session=True,  # Ctrl-C is for us
-        )
-        try:
-            assert process.stdout is not None
-            last = _follow(process.stdout, recipe, progress)
-            code = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        if code:
-            errors.seek(0)
-            lines = [line.strip() for line in errors if line.strip()]
-            ended = f"it ended by signal {-code}" if code < 0 else "it failed"
-            reason = ": ".join(filter(None, (ended, (lines or [last])[0][-300:])))
-            raise DiagnosticError(RecipeFailed(None, recipe=recipe.name, reason=reason))
+    begun = False
 
-
-def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
-    """Report each tensor of llama.cpp's log; return the last line."""
-    begun, last = False, ""
-    for line in log:
-        last = line.strip() or last
+    def hear(line: str) -> None:
+        nonlocal begun
         if (match := _TENSOR.match(line)) is not None:
             if not begun:
                 progress.start(f"quantising to {recipe.name}", int(match[2]))
                 begun = True
             progress.advance()
-    return last
+
+    request = {
+        "source": str(source.absolute()),
+        "target": str(target.absolute()),
+        "file_type": recipe.file_type,
+        "threads": os.cpu_count() or 1,
+        "importance": str(importance.absolute()),
+        "head": int(gguf.GGMLQuantizationType[head.upper()]) if head else None,
+    }
+    try:
+        with Session("llama_cpp", None, request) as session:
+            session.ask({"op": "quantise", "request": request}, hear)
+    except SessionFailed as error:
+        raise DiagnosticError(RecipeFailed(None, recipe=recipe.name, reason=str(error))) from None
 
 
 def stored(path: Path, recipe: Recipe) -> Stored:

@@ -49,15 +49,14 @@ def solve_search(
     the answer does not depend on the seed or on `workers`, CP-SAT's number of threads. Raises DiagnosticError if a table is
     missing or incomplete.
     """
-    tables = tables_of(program, search, costs, scores)
-    return solve_built(Builder(tables), progress or Silent(), workers=workers)
+    return solve_built(Builder(tables_of(program, search, costs, scores)), progress, workers=workers)
 
 
 def solve_built(
-    builder: Builder, progress: Progress, *, workers: int = 1, explain: bool = True
+    builder: Builder, progress: Progress | None = None, *, workers: int = 1, explain: bool = True
 ) -> SearchResult:
     """Solve the search of a builder, whose inputs are checked already. `explain`: explain infeasibility."""
-    tables = builder.tables
+    tables, progress = builder.tables, progress or Silent()
     search, problems = tables.search, builder.all()
     progress.start(f"solving {search.name}", 1)
     time_s, gap = float(search.solver.time_s), float(search.solver.gap)
@@ -108,18 +107,16 @@ def solve_frontier(
     frontier: str,
     costs: CostTable,
     scores: Mapping[str, ScoreTable],
-    progress: Progress | None = None,
 ) -> FrontierResult:
     """Solve a frontier's search at each bound, in place of its own ones. Raises DiagnosticError if a table is missing."""
-    here, progress = program.frontiers[frontier], progress or Silent()
+    here = program.frontiers[frontier]
     search = program.searches[here.search]
     swept = [point_search(search, here, target) for target in targets(here)]
     program = program.model_copy(update={"searches": {**program.searches, search.name: swept[0]}})
     builder = Builder(tables_of(program, search.name, costs, scores))
-    progress.start(f"frontier {frontier}", here.points)
     points, ratio = list[FrontierPoint](), None
     for target, at_point in zip(targets(here), swept, strict=True):
-        result = solve_built(builder.for_search(at_point), Silent(), explain=False)
+        result = solve_built(builder.for_search(at_point), explain=False)
         absolute = target
         if here.times_parent:  # at the solution's batches, or at the smallest without a solution
             batches = next(builder.tables.batch_choices())
@@ -128,7 +125,6 @@ def solve_frontier(
             parent = Child(builder.tables, builder.tables.parent, batches)
             absolute, ratio = target * parent.linear(alone(here.term)), float(target)
         points.append(FrontierPoint(target=float(absolute), ratio=ratio, result=result))
-        progress.advance(1, status=result.status)
     return FrontierResult(frontier=frontier, search=here.search, points=tuple(points))
 
 

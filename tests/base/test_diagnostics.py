@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError, Label, Mistake, Sink, Span
 from puzzledsl.base.render import clean, render, render_all, to_json
+from tests.goldens import assert_text
 
 Example = Mistake("X0001", "{what} is wrong", "try {other}")
 Mild = Mistake("W0002", "hm")
@@ -18,48 +20,29 @@ def span(line: int, column: int, end_column: int, end_line: int = 0, file: str =
 
 def shown(source: str, at: Span, label: str = "", width: int = 120, **more: Any) -> str:
     diagnostic = Example(at, label, what="it", other="that", **more)
-    return render(diagnostic, {"wide.pzl": source}, color=False, width=width)
+    return render(diagnostic, {"wide.pzl": source, "other.pzl": "b"}, color=False, width=width)
 
 
-def test_three_labels_hang_from_bars() -> None:
-    secondary = [Label(span(1, 1, 3), "one"), Label(span(1, 5, 7), "two")]
-    rows = shown("aa bb cc", span(1, 8, 9), "three", secondary=secondary).split("\n")[4:7]
-    assert rows == ["  | --  -- ^ three", "  | |   two", "  | one"]
-
-
-def test_another_file() -> None:
-    secondary = [Label(span(1, 1, 2, file="other.pzl"), "declared here")]
-    diagnostic = Example(span(1, 1, 2), what="it", other="that", secondary=secondary)
-    text = render(diagnostic, {"wide.pzl": "a", "other.pzl": "b"}, color=False)
-    assert " ::: other.pzl:1:1\n  |\n1 | b\n  | - declared here" in text
-
-
-def test_tabs_and_wide_characters() -> None:
-    rows = shown('\t"日本" x', span(1, 7, 8)).split("\n")
-    assert rows[3:5] == ['1 |     "日本" x', "  |            ^"]
-
-
-def test_a_long_line_is_cut() -> None:
-    source = "let a = " + "+".join(f"b{i}" for i in range(100))
-    text = shown(source, span(1, 200, 203), "here", width=60)
-    rows = text.split("\n")
-    assert all(len(row) <= 60 for row in rows[2:5])
-    at = rows[4].index("^^^")
-    assert rows[3][at : at + 3] == source[199:202]
-    assert rows[3].count("…") == 2
+def test_renderings_are_those_of_the_golden() -> None:
+    """Labels that hang from bars, another file, tabs, wide characters, a cut line, a place beyond the end, notes and counts."""
+    three = [Label(span(1, 1, 3), "one"), Label(span(1, 5, 7), "two")]
+    other = [Label(span(1, 1, 2, file="other.pzl"), "declared here")]
+    long = "let a = " + "+".join(f"b{i}" for i in range(100))
+    noted = Example(None, what="it", other="that", notes=["because", "two\nlines"])
+    told = [
+        shown("aa bb cc", span(1, 8, 9), "three", secondary=three),
+        shown("a", span(1, 1, 2), secondary=other),
+        shown('\t"日本" x', span(1, 7, 8)),
+        shown(long, span(1, 200, 203), "here", width=60),
+        shown("a", span(9, 9, 10)),
+        render_all([noted, Mild(None), Mild(None)], {}, color=False),
+    ]
+    assert_text(Path(__file__).with_name("rendered.txt"), "\n\n".join(told))
 
 
 def test_no_place_and_no_source() -> None:
     assert render(Mild(None), {}, color=True) == "\x1b[1;33mwarning[W0002]\x1b[0m\x1b[1m: hm\x1b[0m"
     assert render(Mild(span(2, 3, 4)), {}, color=False) == "warning[W0002]: hm\n --> wide.pzl:2:3"
-    assert "^" in shown("a", span(9, 9, 10)), "beyond the end of the file"
-
-
-def test_notes_and_counts() -> None:
-    first = Example(None, what="it", other="that", notes=["because", "two\nlines"])
-    text = render_all([first, Mild(None), Mild(None)], {}, color=False)
-    assert "  = note: because\n  = note: two\n          lines\n  = help: try that\n" in text
-    assert text.endswith("1 error, 2 warnings\n")
     assert render_all([], {}, color=False) == ""
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-import subprocess
-import sys
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +23,7 @@ from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe
+from puzzledsl.export.engines.llama_cpp_engine import quantise
 from puzzledsl.export.gguf_file import as_llama_cpp, write_gguf
 from puzzledsl.export.gguf_recipe import Importance, importance_of, write_recipe
 from puzzledsl.export.verify import read_gguf, verify_gguf
@@ -58,12 +56,10 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     write_export(made.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m", name="x", progress=heard)
     child = from_directory(made.child)
     write_gguf(child, made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True)
-    script = str(resources.files("puzzledsl.export.engines") / "worker.py")
-    files = tmp_path / "f.gguf", tmp_path / "again.gguf"
-    command = [sys.executable, script, "llama_cpp", "--quantise", *files, "15", "3"]
-    log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    log = list[str]()
+    quantise(str(tmp_path / "f.gguf"), str(tmp_path / "again.gguf"), 15, 3, say=log.append)
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "x.gguf").read_bytes()
-    other = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", log)
+    other = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", "".join(log))
     assert other is not None
     found, plain = tensors(tmp_path / "x.gguf"), tensors(tmp_path / "f.gguf")
     matrices = {name: kind for name, (kind, value) in found.items() if value.ndim > 1}

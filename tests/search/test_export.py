@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.synthetic import synthetic, with_search
-from puzzledsl.ir.nodes import CpSat
+from benchmarks.synthetic import synthetic
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search import solve
-from puzzledsl.search.batches import Found, best_of
-from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import objective
@@ -90,18 +84,3 @@ def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Pa
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=root).stdout
     assert again == model
     assert len(model) < 100_000
-
-
-def test_batches_are_sought_in_the_time_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    program, costs, scores = with_search(
-        synthetic(4, 5, 5, 0, batches=(128, 256)), solver=CpSat(time_s=Fraction(3))
-    )
-    given: list[float] = []
-
-    def sought(problems: Problems, effort: Effort) -> Found:
-        given.append(effort.left_s)
-        return best_of(problems, effort)
-
-    monkeypatch.setattr(solve, "best_of", sought)
-    assert cpsat_model(program, "best", costs, scores)
-    assert len(given) == 1 and 0 < given[0] <= 3

@@ -219,27 +219,6 @@ def test_each_point_is_the_search_with_one_more_requirement(instance: Instance) 
         assert (point.result.status, point.result.objective) == (alone.status, alone.objective)
 
 
-def test_a_sweep_of_the_required_metric_replaces_its_bound() -> None:
-    instance = plain_instance(
-        LAYERS,
-        requirements=(
-            require(chat("throughput"), ">=", ratio="2.17"),
-            require(ParamsTerm(), ">=", ratio="0.2"),
-        ),
-        solutions=3,
-    )
-    result = swept(instance, chat("throughput"), 1, 3, points=5, times=True)
-    parent = result.points[0].result.parent_metrics["chat.throughput"]
-    objectives = []
-    for point, ratio in zip(result.points, (1, 1.5, 2, 2.5, 3), strict=True):
-        assert abs(point.target - ratio * parent) <= 1e-9 * point.target
-        [solution] = point.result.solutions
-        assert solution.metrics["chat.throughput"] >= point.target * (1 - 1e-12)
-        objectives.append(solution.objective)
-    assert objectives[0] == 0
-    assert objectives == sorted(set(objectives))
-
-
 @pytest.mark.parametrize(
     ("op", "of_the_sweep"), [(">=", ">="), (">", ">="), ("<=", "<="), ("<", "<="), ("==", None)]
 )
@@ -252,10 +231,3 @@ def test_a_sweep_bounds_as_the_search_does(
     """An equation says no side; nor does a bound on something else."""
     search = plain_instance(LAYERS, requirements=(require(KL, "<", 3), require(term, op, 1))).search
     assert direction(search, term) == (of_the_sweep or natural)
-
-
-def test_points_without_a_child_are_crosses_on_the_axis() -> None:
-    term = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
-    instance = plain_instance(LAYERS, requirements=(require(term, "<=", 3),))
-    points = swept(instance, term, -1, 1, points=3).points
-    assert [p.result.status for p in points] == ["infeasible", "optimal", "optimal"]

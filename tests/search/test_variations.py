@@ -13,9 +13,8 @@ import numpy as np
 from benchmarks.synthetic import synthetic, with_search
 from puzzledsl.api.session import Variations
 from puzzledsl.ir.nodes import Is, LinearRequirement, LogicRequirement, Not, Requirement, Where
-from puzzledsl.ir.tables import SearchResult, WhyResult
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline.context import Context
-from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 
@@ -76,17 +75,3 @@ def test_threads_share_the_tables() -> None:
         sys.setswitchinterval(before)
     one = warm()
     assert [r.objective for r in got] == [one.solve(each, time_s=20).objective for each in asked]
-
-
-def test_an_infeasible_variation_is_explained() -> None:
-    own = INPUTS[0].searches["best"].requirements
-    asked = [moved(own[0], Fraction(1, 2)), *own[1:]]
-    result = warm().explain(asked, time_s=20)
-    assert result.status == "infeasible" and result.conflict == fresh(asked).conflict != ()
-
-
-def test_regrets_are_those_of_the_search() -> None:
-    program, costs, scores = INPUTS
-    got = warm().why(program.searches["best"].requirements, 3, time_s=20)
-    wanted = why_search(program, "best", costs, scores, layers=[3])
-    assert isinstance(got, WhyResult) and got == wanted

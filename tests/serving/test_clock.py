@@ -310,7 +310,7 @@ def test_the_process_ends_with_its_session(tmp_path):
 KEEPS_A_WORKER = f"""
 import subprocess, sys, time
 from puzzledsl.export.engines.ask import environment
-command = [sys.executable, {str(Path(engines.__file__).with_name("worker.py"))!r}, "llama_cpp", "--serve"]
+command = [sys.executable, {str(Path(engines.__file__).with_name("worker.py"))!r}, "llama_cpp"]
 variables = environment("llama_cpp", 1, ".")
 print(subprocess.Popen(command, stdin=int(sys.argv[1]), env=variables).pid, flush=True)
 time.sleep(60)

@@ -9,7 +9,7 @@ import re
 import select
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import resources
@@ -119,7 +119,7 @@ class Session:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-2 * cache_bytes // GIB)))
         worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
         self._process = subprocess.Popen(
-            [str(python), worker, engine, "--serve"],
+            [str(python), worker, engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -177,19 +177,23 @@ class Session:
     ) -> None:
         self.close()
 
-    def ask(self, question: dict[str, Any]) -> Any:
-        """Return the answer to a question of `worker.py`. Raises SessionFailed."""
+    def ask(self, question: dict[str, Any], hear: Callable[[str], None] | None = None) -> Any:
+        """Return the answer to a question of `worker.py`. Raises SessionFailed. With `hear`, for what is said before, it may take long."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise SessionFailed(self._last_words()) from None
-        if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
+        if hear is None and not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
             raise SessionFailed(f"no answer within {TIMEOUT_S} s")
-        if not (line := self._process.stdout.readline()):
-            raise SessionFailed(self._last_words())
-        answer = json.loads(line)
+        answer: dict[str, Any] = {"said": ""}
+        while "said" in answer:
+            if not (line := self._process.stdout.readline()):
+                raise SessionFailed(self._last_words())
+            answer = json.loads(line)
+            if hear is not None and "said" in answer:
+                hear(answer["said"])
         if "error" in answer:
             raise SessionFailed(answer["error"])
         return answer["ok"]
@@ -209,8 +213,6 @@ def ask(
     *,
     steps: int = 32,
     context: int = 512,
-    threads: int = 1,
-    dtype: str = "float32",
     caches: Mapping[str, object] | None = None,
 ) -> Answer | Crash:
     """Run models on disk in an installed engine; any failure of its process is an answer. See `worker.py` for the request."""
@@ -219,8 +221,8 @@ def ask(
         "prompts": [list(prompt) for prompt in prompts],
         "steps": steps,
         "context": context,
-        "threads": threads,
-        "dtype": dtype,
+        "threads": 1,
+        "dtype": "float32",
         **(caches or {}),
     }
     with scratch("engine") as folder:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,25 +181,31 @@ class Engine:
 
 
 def quantise(
-    source: str, target: str, file_type: str, threads: str, importance: str = "", head: str = ""
-) -> int:
-    """Quantise a file by one of llama.cpp's recipes; return llama.cpp's result, 0 for success.
+    source: str,
+    target: str,
+    file_type: int,
+    threads: int,
+    importance: str = "",
+    head: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Quantise a file by one of llama.cpp's recipes. Raises RuntimeError with its last words.
 
     `importance`: an .npz file with the importance of each input of a tensor, by the tensor's name. `head`: number of the type of
-    embedding and head (`ggml_type`). llama.cpp's log goes to stdout, a line at a time; `[  3/ 27]` begins that of each tensor.
+    embedding and head (`ggml_type`). `say` gets llama.cpp's log, a text at a time; `[  3/ 27]` begins that of each tensor.
     """
-    lib, ffi, _ = bindings()
+    (lib, ffi, _), told = bindings(), [""]
 
-    def say(_level: int, text: Any, _data: Any) -> None:
-        sys.stdout.write(ffi.string(text).decode(errors="replace"))
-        sys.stdout.flush()
+    def hear(_level: int, text: Any, _data: Any) -> None:
+        told.append(ffi.string(text).decode(errors="replace"))
+        say(told[-1])
 
-    log = ffi.callback("void(enum ggml_log_level, const char *, void *)", say)
+    log = ffi.callback("void(enum ggml_log_level, const char *, void *)", hear)
     lib.llama_log_set(log, ffi.NULL)
     params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = int(file_type), int(threads)
-    if head:
-        params.output_tensor_type = params.token_embedding_type = int(head)
+    params.ftype, params.nthread = file_type, threads
+    if head is not None:
+        params.output_tensor_type = params.token_embedding_type = head
     matrices = dict(np.load(importance)) if importance else {}
     held = [
         (ffi.new("char[]", name.encode()), ffi.from_buffer("float[]", own)) for name, own in matrices.items()
@@ -214,4 +219,5 @@ def quantise(
         source.encode(), target.encode(), ffi.new("llama_model_quantize_params *", params)
     )
     lib.llama_log_set(ffi.NULL, ffi.NULL)
-    return int(found)
+    if found:
+        raise RuntimeError(next(text.strip() for text in reversed(["it failed", *told]) if text.strip()))

@@ -1,6 +1,6 @@
 """Run an engine's models, as asked line by line.
 
-`python worker.py ENGINE --serve` reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
+`python worker.py ENGINE` reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
 `{"op": "open", "path": …, "request": …}` loads a model, with the engine's usual settings (`batch`, `context`, `threads`,
 `dtype`), to time it; `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives
 every sequence N tokens, after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
@@ -10,7 +10,8 @@ every sequence N tokens, after which `{"op": "steps", "steps": N}` times decode 
 values are rounded their type, `cache`, and the layers `kept` as they are. File: `logits.M.P` [S, V] and `greedy.M.P` [steps] for
 model M and prompt P. The answer is the engine's `version`, and whether the logits are log-probabilities.
 
-`python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE [HEAD_TYPE]]` is llama.cpp's own quantiser.
+`{"op": "quantise", "request": …}` is llama.cpp's own quantiser, by the arguments of `llama_cpp_engine.quantise`. Each line of its
+log is an answer before the last one: `{"said": …}`.
 
 The process ends soon after the one that started it, however that ends.
 """
@@ -24,9 +25,9 @@ import signal
 import sys
 import threading
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -94,12 +95,18 @@ def serve(name: str) -> None:
                     found = model.fill(asked["context"])
                 case "steps":
                     found = model.time_steps(asked["steps"])
+                case "quantise":
+                    found = _module(name).quantise(**asked["request"], say=partial(_say, answers))
                 case other:
                     raise ValueError(f"no operation {other!r}")
             answer = {"ok": found}
         except Exception as error:  # any library's; the caller knows the model
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def _say(answers: IO[str], line: str) -> None:
+    print(json.dumps({"said": line}), file=answers, flush=True)
 
 
 def end_with(parent: int) -> None:
@@ -114,7 +121,5 @@ def end_with(parent: int) -> None:
 if __name__ == "__main__":
     starter = int(os.environ.get("PZL_STARTED_BY") or os.getppid())
     threading.Thread(target=end_with, args=(starter,), daemon=True).start()
-    if sys.argv[2] == "--serve":
-        serve(sys.argv[1])
-        os._exit(0)  # some engines' threads never end
-    sys.exit(min(1, _module(sys.argv[1]).quantise(*sys.argv[3:])))
+    serve(sys.argv[1])
+    os._exit(0)  # some engines' threads never end

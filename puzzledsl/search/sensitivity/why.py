@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 
-from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables.answers import (
@@ -192,27 +191,24 @@ def why_search(
     *,
     time_s: float = TIME_S,
     layers: Sequence[int] | None = None,
-    progress: Progress | None = None,
 ) -> WhyResult | SearchResult:
     """Compute the regrets of every alternative of `layers`; by default of all layers, and the margins too.
 
     Return the search's own result if it has no solution. Raises DiagnosticError if a table is missing or incomplete.
     """
-    builder = Builder(tables_of(program, search, costs, scores))
-    return why_built(builder, time_s, layers, progress)
+    return why_built(Builder(tables_of(program, search, costs, scores)), time_s, layers)
 
 
 def why_built(
-    builder: Builder, time_s: float, layers: Sequence[int] | None = None, progress: Progress | None = None
+    builder: Builder, time_s: float, layers: Sequence[int] | None = None
 ) -> WhyResult | SearchResult:
     """Compute regrets, and margins without `layers`, of a builder's search. Its inputs are checked already."""
-    effort, progress = Effort.of(time_s), progress or Silent()
-    tables = builder.tables
+    effort, tables = Effort.of(time_s), builder.tables
     root = standing(builder.all(), effort)
-    if root.layers is None:
-        return _without_child(builder, effort, progress)
+    if root.layers is None:  # solved again in the time that is left, to explain why
+        solver = tables.search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
+        return solve_built(builder.for_search(tables.search.model_copy(update={"solver": solver})))
     pins = [p for p in pins_of(builder.columns) if layers is None or p.layer in layers]
-    progress.start(f"pinning {tables.search.name}", 1)
     problems = builder.all().changed(lambda problem, _: replace(problem, preferences=()))
     optima = optima_of(problems, pins, root, Effort.of(effort.left_s - time_s * (1 - FOR_REGRETS)))
     if not root.settled:  # a pin may have found a better child
@@ -220,7 +216,6 @@ def why_built(
         root = replace(best, least=root.least)
     assert root.layers is not None
     margins = tuple(_margins(builder, root, effort)) if layers is None else ()
-    progress.advance(1)
     objective = Child(tables, root.layers, root.batches or {}).linear(tables.search.objective)
     return WhyResult(
         search=tables.search.name,
@@ -233,12 +228,6 @@ def why_built(
     )
 
 
-def _without_child(builder: Builder, effort: Effort, progress: Progress) -> SearchResult:
-    """Solve the search again in the time that is left, to explain why there is no child."""
-    search = builder.tables.search
-    left = search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
-    builder = builder.for_search(search.model_copy(update={"solver": left}))
-    return solve_built(builder, progress)
 
 
 def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[Margin]:

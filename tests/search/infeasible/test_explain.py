@@ -143,18 +143,6 @@ def test_a_requirement_that_nothing_meets_stands_alone() -> None:
     assert diagnostic.notes == ("this one cannot be met",)
 
 
-def test_two_separate_conflicts_are_not_called_one() -> None:
-    requirements = (
-        require(ParamsTerm(), "<=", 0, line=7, text="0"),
-        require(chat("latency"), "<", 0, line=8, text="0s", unit="seconds"),
-    )
-    instance = plain_instance(LAYERS, requirements=requirements)
-    result = solve_search(*instance.args)
-    assert len(result.conflict) == 1
-    note = infeasible_diagnostic(instance.program, result).notes[0]
-    assert note == "this one of 2 cannot be met; there is another conflict besides"
-
-
 def test_an_equation_of_few_layers_names_the_nearest_value() -> None:
     """Widths are 0, 8, 16, 32 and the like: two layers differ by 8 rather than by 5."""
     first, second = (FactTerm(sub_block="ffn", attribute="width", layers=(layer,)) for layer in (0, 1))
@@ -176,18 +164,6 @@ def test_the_child_that_reached_a_bound_shows_the_way_out_where_time_is_over(
     monkeypatch.setattr(explain, "best_meeting_all", lambda *_: Found(None, {}, None, False))
     late = solve_search(*instance.args).relaxation
     assert in_time is not None and late is not None and late.changes == in_time.changes
-
-
-def test_one_loop_is_one_requirement() -> None:
-    def some(layer: int) -> LogicRequirement:
-        return LogicRequirement(
-            formula=Is(layer=layer, sub_block="ffn", alternatives=("mlp99",)), where=at(9)
-        )
-
-    instance = plain_instance(LAYERS, requirements=(some(0), some(1)))
-    result = solve_search(*instance.args)
-    assert [item.line for item in result.conflict] == [9]
-    assert infeasible_diagnostic(instance.program, result).label == "cannot be met"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -218,10 +194,3 @@ def test_a_value_in_the_unit_of_the_bound(op: str, text: str, unit: str, value: 
     written = in_users_unit(require(chat("latency"), op, 1, text=text, unit=unit), value, Fraction(1))
     assert written is not None and written.text == shown
     assert compared((value, value), op, written.value)
-
-
-def test_there_is_no_ratio_of_nothing() -> None:
-    requirement = require(chat("latency"), "<=", ratio="0.5")
-    assert in_users_unit(requirement, Fraction(3), Fraction(0)) is None
-    written = in_users_unit(requirement, Fraction(2), Fraction(3))
-    assert written is not None and written.text == "0.667x"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from puzzledsl.ir.nodes import Distinct, Taken
@@ -16,7 +15,6 @@ from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio import minimise as core
 from puzzledsl.search.portfolio.branching import Ledger
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Effort, Outcome, Problem
 from puzzledsl.search.problem.normal_form import Formula
 from tests.cases import ALL, cases
@@ -156,22 +154,6 @@ def test_whether_there_is_an_answer_up_to_a_limit_is_proven(family: str, labels:
             assert found.proven, (seed, at_most)
             assert found.value == (least if least <= min(at_most, top) else None), (seed, at_most)
             assert (found.chosen is None) == (found.value is None), (seed, at_most)
-
-
-@of_each_family
-def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> None:
-    for seed in range(EACH // 4):
-        problem = random_problem(family, seed)
-        answers, picked, left_open = answers_of(problem), list[Ints](), problem
-        while len(picked) < 4 and (found := minimise(left_open, effort())).chosen is not None:
-            assert found.proven
-            picked.append(found.chosen)
-            left_open = left_open.with_rows(problem.apart_from(problem.choice(found.chosen), 2))
-        left = answers[np.argsort(values_of(problem, answers), kind="stable")]
-        for answer in picked:
-            assert answer.tolist() == left[0].tolist()
-            left = left[(left != answer).sum(axis=1) >= 2]
-        assert len(picked) == 4 or not len(left)
 
 
 def test_a_stop_at_the_clock_is_never_called_proven() -> None:

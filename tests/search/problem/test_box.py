@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
-from puzzledsl.checker.check import check
 from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import Preference, Requirement, RooflineHardware
-from puzzledsl.ir.tables import SearchResult, Solution
 from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder
@@ -155,69 +152,3 @@ def test_the_batch_can_be_bounded_and_aimed_at() -> None:
     aimed = large(objective=alone(chat("batch")), sense="maximize", preferences=(low_loss,))
     top = solve_search(*aimed.args)
     assert top.status == "optimal" and top.objective == top.solutions[0].batches["chat"] >= wanted
-
-
-PROGRAM = """
-use "std/hardware.pzl" (h100_sxm)
-parent p = shape(family: llama, layers: {layers}, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
-  intermediate: 14336, vocab: 128256)
-space w of p {{ attention = {attention}, ffn = {ffn} }}
-hardware card = h100_sxm(memory: {memory}MB, max_batch: 1024)
-scenario chat on card = batch(auto, 512 -> 512)
-search s of w {{ {body} }}
-"""
-
-
-def solved(folder: Path, **given: object) -> SearchResult:
-    (folder / "program.pzl").write_text(PROGRAM.format(**given))
-    program = check(folder / "program.pzl").program
-    assert program is not None
-    result = solve_search(program, "s", cost_table(program, "w"), {})
-    assert result.status == "optimal"
-    return result
-
-
-def test_layers_that_cost_alike_leave_gaps_at_most_batches(tmp_path: Path) -> None:
-    """Few sums of caches are just so large that one batch fits and the next does not: most batches have hardly any model."""
-    body = 'maximize params, require chat.batch >= 700 because "many users", require params >= 60% * p.params'
-    attention, ffn = "gqa(kv_heads: 8 | 4 | 2 | 1) | noop", "mlp(width: 100% | 50% | 25%) | noop"
-    result = solved(tmp_path, layers=16, attention=attention, ffn=ffn, memory=24_000, body=body)
-    assert result.solutions[0].batches["chat"] >= 700
-
-
-def test_the_answer_varies_smoothly_with_the_memory(tmp_path: Path) -> None:
-    """More memory is never worse. A step of memory gains no more than the sequences that it holds, and one that just fits."""
-    body = "maximize chat.throughput, require sum(attention.kv_heads) >= 40"
-    given = {
-        "layers": 8,
-        "attention": "gqa(kv_heads: 8 | 4 | 2)",
-        "ffn": "mlp(width: 100% | 50%)",
-        "body": body,
-    }
-    before: Solution | None = None
-    batches = set()
-    for memory in range(8_000, 9_600, 50):
-        (after,) = solved(tmp_path, memory=memory, **given).solutions
-        batch = after.batches["chat"]
-        batches.add(batch)
-        if before is not None:
-            sequences = 50 * 10**6 / (after.metrics["chat.kv_cache"] / batch) + 1
-            assert before.objective <= after.objective
-            assert after.objective * (batch - sequences) / batch <= before.objective
-        before = after
-    assert len(batches) > 20
-
-
-@pytest.mark.slow
-def test_a_batch_in_conflict_is_explained_without_trying_every_one(built: list[Box]) -> None:
-    """Which statements conflict, how far each goes, and the smallest way out, though no batch up to 300 will do."""
-    narrow = require(chat("batch"), "<=", 300, line=9, text="300")
-    result = solve_search(*large(narrow).args)
-    assert result.status == "infeasible" and result.conflict_minimal
-    (item,) = [item for item in result.conflict if item.line == 9]
-    assert item.frees and item.proven and 300 < int(item.reachable) < 1024
-    roomier = narrow.model_copy(update={"bound": Fraction(int(item.reachable) + 10)})
-    assert solve_search(*large(roomier).args).status == "optimal"
-    less = narrow.model_copy(update={"bound": Fraction(int(item.reachable) - 20)})
-    assert solve_search(*large(less).args).status == "infeasible"
-    assert singles(built) < 600

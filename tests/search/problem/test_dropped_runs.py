@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
 from puzzledsl.ir.facts import counted_runs
-from puzzledsl.ir.nodes import LogicRequirement, ParamsTerm, ScoreTerm
+from puzzledsl.ir.nodes import LogicRequirement, ScoreTerm
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
@@ -23,8 +23,8 @@ from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import Effort, presolve
 from puzzledsl.search.solve import solve_search
 from tests.cases import cases, more
-from tests.oracles import brute_force, objective, violations
-from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick, require, total
+from tests.oracles import brute_force, objective
+from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick, total
 from tests.search.run_instances import (
     FREE,
     children_of,
@@ -151,36 +151,6 @@ def test_two_scores_may_have_runs_of_other_lengths() -> None:
         both = both.with_search(objective=total((1, KL), (2, ScoreTerm(score="loss"))), solutions=1)
         best, result = brute_force(*both.args), solve_search(*both.args)
         assert [s.layers for s in result.solutions] == [child.layers for child in best], seed
-
-
-# ---------------------------------------------------------------- what is said besides
-
-
-def test_verify_rejects_the_sum_in_place_of_the_run() -> None:
-    instance = chain({(0, 2): 1.25, (0, 3): 1.5, (0, 4): 1.5}).with_search(
-        requirements=(require(ParamsTerm(), "<=", 4),)
-    )
-    solution = solve_search(*instance.args).solutions[0]
-    assert solution.objective == 1.5 and violations(*instance.args, solution) == []
-    wrong = solution.model_copy(update={"objective": 4.0, "metrics": {**solution.metrics, "kl": 4.0}})
-    assert [v.kind for v in violations(*instance.args, wrong)] == ["objective", "metric"]
-    plain = with_runs(instance, ())
-    assert [v.kind for v in violations(*plain.args, solution)] == ["objective", "metric"]
-
-
-def test_a_bound_on_the_score_is_one_on_that_of_runs() -> None:
-    instance = chain({(0, 2): 0.5, (2, 2): 3.0}).with_search(
-        objective=alone(ParamsTerm()), requirements=(require(KL, "<=", Fraction(1, 2)),)
-    )
-    result = solve_search(*instance.args)
-    assert result.objective == 8 and result.status == "optimal"
-    assert [c.ffn for c in result.solutions[0].layers] == ["noop"] * 2 + ["parent"] * 4
-    refused = instance.with_search(
-        requirements=(require(KL, "<=", Fraction(1, 4)), require(ParamsTerm(), "<=", 8, line=2))
-    )
-    result = solve_search(*refused.args)
-    assert result.status == "infeasible" and {item.reachable for item in result.conflict} == {"0.5", "12"}
-    assert result.relaxation is not None
 
 
 # ---------------------------------------------------------------- columns

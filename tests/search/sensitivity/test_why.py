@@ -16,16 +16,13 @@ from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import texts_of
 from benchmarks.structure_text import SMALL
 from benchmarks.structure_text import Child as TextChild
-from puzzledsl.base.progress import Progress
-from puzzledsl.ir.nodes import CountTerm, CpSat, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
-from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
+from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, Requirement
+from puzzledsl.ir.tables import Regret, SearchResult, WhyResult
 from puzzledsl.search.answer import best_meeting_all
 from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.sensitivity import why
 from puzzledsl.search.sensitivity.why import why_search
-from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 from tests.oracles import acceptable, all_children, objective
 from tests.search.instances import ATTENTION, FFN, Instance, chat, plain_instance, problems, require
@@ -117,24 +114,6 @@ def test_what_is_known_when_time_is_up_is_right(instance: Instance, time_s: floa
         assert regret.at_most is None or regret.at_most >= loss - 1e-12
 
 
-def test_without_a_solution_the_explanation_has_only_the_time_that_is_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    instance = plain_instance((LAYER,) * 2, requirements=(require(ParamsTerm(), "<=", 1),))
-    assert isinstance(instance.search.solver, CpSat) and instance.search.solver.time_s > 5
-    given: list[Fraction] = []
-
-    def solved(builder: Builder, progress: Progress) -> SearchResult:
-        assert isinstance(builder.tables.search.solver, CpSat)
-        given.append(builder.tables.search.solver.time_s)
-        return solve_built(builder, progress)
-
-    monkeypatch.setattr(why, "solve_built", solved)
-    result = why_search(*instance.args, time_s=5)
-    assert isinstance(result, SearchResult) and result.status == "infeasible" and result.conflict
-    assert len(given) == 1 and given[0] <= 5
-
-
 def test_one_layer_alone_is_what_the_whole_search_says_of_it() -> None:
     instance = plain_instance((LAYER,) * 3, requirements=(require(chat("latency"), "<=", ratio="3/4"),))
     whole, one = why_search(*instance.args), why_search(*instance.args, layers=[1])
@@ -144,14 +123,6 @@ def test_one_layer_alone_is_what_the_whole_search_says_of_it() -> None:
 
 
 # ---------------------------------------------------------------- margins
-
-
-def margin_of(instance: Instance) -> Margin:
-    """The margin of the one requirement."""
-    result = why_search(*instance.args)
-    assert isinstance(result, WhyResult)
-    (margin,) = result.margins
-    return margin
 
 
 def cost_of(instance: Instance, *requirements: Requirement) -> float | None:
@@ -184,49 +155,6 @@ def test_a_margin_is_what_solving_with_the_bound_moved_costs(instance: Instance)
             cost = cost_of(instance, *others[:place], moved, *others[place + 1 :])
             assert move.at_least == move.at_most == cost
             assert move.bound == float(old + step)
-
-
-OR_NOOP = LAYER.model_copy(update={"ffn": (FFN[0], FFN[4])})
-
-
-def three(*requirements: Requirement) -> Instance:
-    return plain_instance((OR_NOOP,) * 3, requirements=requirements)
-
-
-def noops(*layers: int) -> CountTerm:
-    return CountTerm(sub_block="ffn", alternatives=("noop",), layers=layers)
-
-
-def test_a_count_moves_by_one_and_a_bound_by_a_hundredth() -> None:
-    counted = margin_of(three(require(noops(0, 1, 2), ">=", 2)))
-    assert [(m.kind, m.by, m.bound) for m in counted.moves] == [
-        ("tighter", "1", 3.0), ("looser", "1", 1.0), ("without", "", None)
-    ]  # fmt: skip
-    ratio = margin_of(three(require(ParamsTerm(), "<=", ratio="1/2")))
-    assert [(m.kind, m.by, m.bound) for m in ratio.moves] == [
-        ("tighter", "1 %", 0.495), ("looser", "1 %", 0.505), ("without", "", None)
-    ]  # fmt: skip
-
-
-def test_a_bound_that_cannot_be_tightened_says_so() -> None:
-    tighter, looser, without = margin_of(three(require(noops(0, 1, 2), ">=", 3))).moves
-    assert tighter.at_least is tighter.at_most is None
-    assert looser.at_most is not None and without.at_most is not None and without.at_most < looser.at_most < 0
-
-
-def test_a_statement_in_a_loop_is_moved_as_a_whole() -> None:
-    instance = three(*(require(noops(layer), ">=", 1, line=7) for layer in (0, 1)))
-    (tighter, looser, _) = margin_of(instance).moves
-    assert tighter.at_least is None
-    assert looser.at_most == cost_of(instance)
-
-
-def test_a_formula_can_only_be_dropped() -> None:
-    formula = Is(layer=0, sub_block="attention", alternatives=("gqa2",))
-    rule = LogicRequirement(formula=formula, where=require(ParamsTerm(), "<=", 1).where)
-    instance = plain_instance((LAYER,) * 2, requirements=(rule,))
-    (without,) = margin_of(instance).moves
-    assert (without.kind, without.at_most) == ("without", cost_of(instance))
 
 
 # ---------------------------------------------------------------- searches as text

@@ -161,39 +161,6 @@ def test_a_batch_that_does_not_fit_or_leaves_room_is_named() -> None:
         assert found == [("batch", f"batch {wrong} of scenario chat is not the largest that fits")]
 
 
-def test_every_requirement_that_does_not_hold_is_named_by_its_place_and_text() -> None:
-    memory = int(honest(roomy(), PARENT, NOOP).metrics["chat.memory"])
-    bounds = (memory, memory - 1, memory + 1, 0)
-    instance = roomy(
-        requirements=tuple(require(chat("memory"), "<=", b, line=n) for n, b in enumerate(bounds))
-    )
-    found = said(instance, honest(instance, PARENT, NOOP))
-    assert found == [
-        ("requirement", "requirement 2 `line 1` does not hold"),
-        ("requirement", "requirement 4 `line 3` does not hold"),
-    ]
-
-
-def test_every_figure_that_is_not_the_tables_is_named_with_both() -> None:
-    instance = roomy()
-    right = honest(instance, PARENT, NOOP)
-    params = right.metrics["params"]
-    assert said(instance, right, objective=right.objective + 1) == [
-        ("objective", f"the objective is {right.objective!r}, not {right.objective + 1!r}")
-    ]
-    assert said(instance, right, metrics={**right.metrics, "params": 1.0}) == [
-        ("metric", f"params is {params!r}, not 1.0")
-    ]
-    assert said(instance, right, metrics={**right.metrics, "speed": 1.0}) == [
-        ("metric", "speed is None, not 1.0")
-    ]
-    without = {name: value for name, value in right.metrics.items() if name not in ("params", "kl")}
-    assert said(instance, right, metrics=without) == [
-        ("metric", f"kl is {right.metrics['kl']!r}, not None"),
-        ("metric", f"params is {params!r}, not None"),
-    ]
-
-
 # ---------------------------------------------------------------- batches
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import branches, lowest
-from scripts.branches import Figures, by_package
+from scripts import lowest
 
 ROOT = Path(__file__).parents[1]
 TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
@@ -46,33 +45,3 @@ def test_every_dependency_has_tested_bounds() -> None:
 
 def _parts(text: str) -> list[int]:
     return [int(part) for part in text.partition("+")[0].split(".") if part.isdigit()]
-
-
-@pytest.mark.parametrize(
-    ("figures", "floor", "code"),
-    [
-        (Figures(lines=100, lines_taken=95, branches=20, branches_taken=19), 95, 0),
-        (Figures(lines=100, lines_taken=99, branches=20, branches_taken=18), 95, 1),
-        (Figures(lines=100, lines_taken=94, branches=20, branches_taken=20), 95, 1),
-        (Figures(), 100, 0),
-    ],
-)
-def test_branches_and_lines_below_the_floor_fail(
-    figures: Figures, floor: int, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(branches, "measured", lambda whole: {"ir/a.py": figures})
-    assert branches.main(["--floor", str(floor)]) == code
-
-
-def test_a_smaller_share_than_the_recorded_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = tmp_path / "strength.json"
-    for taken, more, code in ((19, ["--write"], 0), (19, [], 0), (20, [], 0), (18, [], 1)):
-        figures = Figures(lines=100, lines_taken=100, branches=20, branches_taken=taken)
-        monkeypatch.setattr(branches, "measured", lambda whole, figures=figures: {"ir/a.py": figures})
-        assert branches.main(["--record", str(record), *more]) == code
-
-
-def test_figures_are_added_by_package() -> None:
-    one, two, three = Figures(1, 1, 2, 1), Figures(2, 1, 4, 3), Figures(5, 0, 0, 0)
-    found = by_package({"ir/a.py": one, "ir/lower/b.py": two, "units.py": three})
-    assert found == {".": three, "ir": Figures(3, 2, 6, 4)}

@@ -19,17 +19,6 @@ PACKAGE = Path(puzzledsl.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_MODULES = 20
 
-RETIRED = set(
-    "meters layered tails truths merging polish likeness damage seals collector "
-    "School Pupil enrol revive go_on Crew Alone shelves everything".split()
-)
-"""Private words that no identifier may be. docs/architecture.md has the field's terms."""
-RETIRED_DEFINITIONS = RETIRED | set(
-    "marks prices looking following planned readings readers front starting teaching".split()
-)
-"""Words that name no file, class or function. A variable may have them: dual prices, the following token."""
-
-
 Nodes = list[ast.AST]
 
 
@@ -82,37 +71,6 @@ def test_no_folder_has_more_than_twenty_modules() -> None:
     counts = Counter(path.parent.relative_to(PACKAGE) for path in FILES if path.name != "__init__.py")
     crowded = {str(folder): count for folder, count in counts.items() if count > MOST_MODULES}
     assert not crowded, f"split these folders: {crowded}"
-
-
-# ---------------------------------------------------------------- names
-
-
-def retired_names(nodes: Nodes) -> set[str]:
-    """Return the retired names among the identifiers of a file; a leading `_` makes no difference."""
-    found: set[str] = set()
-    for node in nodes:
-        names, words = [], RETIRED
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                names, words = [name], RETIRED_DEFINITIONS
-            case (
-                ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name))
-            ):
-                names = [name]
-            case ast.alias(name=name, asname=other):
-                names = [*name.split("."), other or ""]
-            case ast.ImportFrom(module=str(name)):
-                names = name.split(".")
-            case _:
-                pass
-        found |= {name.strip("_") for name in names} & words
-    return found
-
-
-def test_no_retired_name_is_left(nodes: dict[Path, Nodes]) -> None:
-    for path in FILES:
-        parts = {*path.relative_to(PACKAGE).with_suffix("").parts}
-        assert retired_names(nodes[path]) | (parts & RETIRED_DEFINITIONS) == set(), path
 
 
 # ---------------------------------------------------------------- private names

@@ -150,12 +150,6 @@ def test_exhaustion_finds_what_the_solver_proves(program: pzl.Program) -> None:
     assert any(child.objective < Fraction(str(answer.objective)) for child in tried if not child.feasible)
 
 
-def test_batches_may_be_given(program: pzl.Program) -> None:
-    slow, quick = (program.metrics("best", PARENT, {"chat": batch}) for batch in (32, 64))
-    assert slow.batches == {"chat": 32} and quick.batches == {"chat": 64}
-    assert slow.metrics["chat.kv_cache"] * 2 == quick.metrics["chat.kv_cache"]
-
-
 @pytest.mark.parametrize(
     ("layers", "batches", "said"),
     [
@@ -182,13 +176,6 @@ def test_a_frontier_is_the_commands(program: pzl.Program, capsys: pytest.Capture
     assert [p.target for p in frontier.points] == [p["target"] for p in found["points"]]
     assert [p.result.objective for p in frontier.points] == [p["objective"] for p in found["points"]]
     assert len((program.build / "search" / "curve.csv").read_text().splitlines()) == 5
-
-
-def test_costs_are_those_of_every_batch(program: pzl.Program) -> None:
-    costs = program.costs("wide")
-    assert [table.batch for table in costs.scenarios["chat"]] == [32, 64]
-    assert costs.scenarios["chat"][0].attention[2]["gqa2"].params > 0
-    assert costs.provenance["chat"].startswith("roofline")
 
 
 def test_tables_are_read_once_while_nothing_changes(

@@ -62,15 +62,6 @@ def test_leftovers_go_when_their_process_is_killed(
         assert names(tmp_path) == (["notes.txt", "tmp"] if killed else sorted([*before, "notes.txt"]))
 
 
-def test_the_next_command_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with holder(tmp_path, monkeypatch) as process:
-        process.kill()
-        process.wait()
-        command = [sys.executable, "-m", "puzzledsl.cli.main", "--version"]
-        subprocess.run(command, check=True, capture_output=True)
-        assert os.listdir(tmp_path / "tmp") == []
-
-
 def test_other_files_of_such_names_stay(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "pzl-scratch-mine").symlink_to(tmp_path / "real")

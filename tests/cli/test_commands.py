@@ -68,12 +68,6 @@ def test_compile_is_light_and_repeatable(tmp_path: Path) -> None:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
 
 
-def test_solve_without_scores_names_the_command(tmp_path: Path) -> None:
-    code, _, err, loaded = process("solve", NEMOTRON, "nemotron51b", "-o", tmp_path)
-    assert code == 1 and "E0610" in err and "pzl score" in err
-    assert not loaded & HEAVY
-
-
 def calls_of_check(path: Path) -> int:
     """Return the number of Python functions that checking a program calls."""
     count = 0

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Pzl
-from tests.cli.test_commands import process
 
 PROGRAM = """\
 use "std/parents.pzl" (smollm2_135m)
@@ -53,11 +52,6 @@ def test_cost_shows_the_parent_then_a_child(file: Path, pzl: Pzl) -> None:
 )
 def test_cost_says_what_it_cannot_show(file: Path, option: str, name: str, message: str, pzl: Pzl) -> None:
     assert message in pzl("cost", str(file), option, name, code=1).err
-
-
-def test_it_loads_no_torch(file: Path) -> None:
-    code, _, err, loaded = process("cost", file)
-    assert code == 0 and not loaded & {"torch", "transformers"}, err
 
 
 def test_a_sub_block_that_is_not_there_is_none(file: Path, pzl: Pzl) -> None:

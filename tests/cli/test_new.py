@@ -123,18 +123,6 @@ def test_typos_are_told(arguments: list[str], code: str, help: str, pzl: Pzl) ->
     assert list(Path().glob("*.pzl")) == []
 
 
-@pytest.mark.parametrize("given", ["./tinyqwn", "tinyqwn"])
-def test_a_directory_misspelt_is_told_its_neighbour(given: str, pzl: Pzl) -> None:
-    Path("tinyqwen").mkdir()
-    Path("tinyqwen/config.json").write_text("{}", "utf-8")
-    assert (
-        f"did you mean `{given.replace('qwn', 'qwen')}`?"
-        in pzl("new", "start", "--parent", given, code=1).err
-    )
-    Path("mine.pzl").write_text(f'parent p = hf("{given}")\n', "utf-8")
-    assert f'did you mean `hf("{given.replace("qwn", "qwen")}")`?' in pzl("check", "mine.pzl", code=1).err
-
-
 @pytest.mark.parametrize("parent", ["smollm2_135m", "qwen3_30b_a3b", *more("llama3_1_8b")])
 @pytest.mark.parametrize("engine", ["torch", "mlx", "llama_cpp", "vllm"])
 def test_every_engine_starts_with_a_speed_or_with_quality(engine: str, parent: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cli.main import run
 from tests.cli.conftest import Pzl
 
 PROGRAM = """\
@@ -58,16 +57,6 @@ def test_an_unreadable_directory_cannot_be_read() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code, str(here / "build")], capture_output=True, text=True)
     assert said.stdout == f"cannot read the directory `{here / 'build'}`: Permission denied\n", said.stderr
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_fmt_keeps_the_mark_and_the_line_ends(here: Path, mark: bytes, end: bytes) -> None:
-    (here / "my.pzl").write_bytes(mark + PROGRAM.replace(" = ", "=").encode().replace(b"\n", end))
-    assert run(["fmt", str(here / "my.pzl")]) == 0
-    formatted = (here / "my.pzl").read_bytes()
-    assert formatted.startswith(mark + b"parent p = shape(")
-    assert formatted.count(b"\n") == formatted.count(end)
 
 
 def test_new_dash_prints_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl) -> None:

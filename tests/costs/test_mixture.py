@@ -14,7 +14,7 @@ from benchmarks.published import parent_weights_bytes
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import share_read, size_on, weights_bytes
+from puzzledsl.costs.memory import share_read, size_on
 from puzzledsl.costs.roofline import Pass, line_of, sub_block_cost
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import Shape
@@ -117,12 +117,6 @@ def test_experts_are_shared_out_or_split(groups: int, all_of_them: int, experts:
     size = size_on(hardware, mixture(experts=all_of_them), FFN)
     assert size.experts == experts * 3 * 2048 * width
     assert size.active == all_of_them * 2048 + -(-size.experts * 8 // all_of_them)
-
-
-def test_experts_have_a_type_of_their_own() -> None:
-    hardware = H100.model_copy(update={"expert_dtype": "mxfp4"})
-    size = size_on(hardware, mixture(), FFN)
-    assert weights_bytes(hardware, size) == size.experts * 17 // 32 + 2 * (128 * 2048) + 2 * 2048
 
 
 @pytest.mark.parametrize(("name", "gib"), [("gpt_oss_20b", 12.8), ("gpt_oss_120b", 60.8)])

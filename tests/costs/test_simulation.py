@@ -66,15 +66,6 @@ def test_it_is_the_slow_engine(seed: int, joined: bool) -> None:
     assert engine.serve(one) == step_by_step(engine, one)
 
 
-def test_a_request_alone_waits_for_its_prompt_and_takes_steps_of_one() -> None:
-    engine = Engine(Fraction(1000), (7_000_000, 9_000_000))
-    (only,) = engine.serve([Request(5, 100, 11)])
-    assert only == Latency(100_000 / 10**9, 0.007)
-    two = engine.serve([Request(0, 100, 3), Request(0, 100, 3), Request(0, 100, 3)])
-    assert two[0] == two[1] and two[0].tpot_s == 0.009
-    assert two[2].ttft_s == pytest.approx(200_000 / 10**9 + 2 * 0.009 + 100_000 / 10**9)  # two run at most
-
-
 def costs_of(
     engine: Engine, n: int, rate: Fraction, output: int, load: str = ""
 ) -> tuple[ScenarioCosts, Cost]:
@@ -117,14 +108,6 @@ def test_the_bounds_hold_and_the_fluid_is_near() -> None:
         assert served["p95_tpot"] <= 1.03 * figure(engine, m, rate, output, "p95_tpot")
         errors.append(figure(engine, n, rate, output, "tpot") / served["tpot"] - 1)
     assert max(errors) <= 0.05 and sum(map(abs, errors)) / 24 <= 0.1
-
-
-def test_a_rate_above_what_is_sustained_makes_a_queue_without_end() -> None:
-    engine = Engine(Fraction(10_000), tuple(5_000_000 + 100_000 * n for n in range(8)))
-    at, cost = costs_of(engine, 8, Fraction(1), 32)
-    most = 8 / (pace_of(at).of(cost) / 10**9)
-    below, above = (engine.serve(arriving(most * share, 8, (16, 32), 4000, 1)) for share in (0.8, 1.2))
-    assert summary(below)["ttft"] < 0.2 < 5 < summary(above)["ttft"]
 
 
 @pytest.mark.parametrize("servers", [1, 2, 5, 40])

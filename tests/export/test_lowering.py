@@ -13,7 +13,7 @@ from puzzledsl.alternatives.support import Architecture, Lowered
 from puzzledsl.alternatives.weights import USUAL
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, load_child
 from puzzledsl.child.checkpoint.write import write_checkpoint
-from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
+from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths
 from puzzledsl.ir.engines import DECI, DECILM, NEMOTRON_NAS, OPENELM, RUNTIMES, STEP35
 from puzzledsl.ir.runtimes import extra_params
 from tests.cases import more
@@ -21,7 +21,6 @@ from tests.export.variants import (
     LA,
     LF,
     MIXTURE,
-    MOE,
     NA,
     NF,
     OTHER_MIXTURE,
@@ -113,25 +112,3 @@ def test_padding_changes_widths_and_nothing_else(tmp_path: Path) -> None:
     assert [ffn.name for _, ffn in padded.layers] == ["mlp32", "mlp64", "noop", "linear"]
     logits = load_child(tmp_path / "out", dtype=torch.float64)(torch.tensor([made.prompt])).logits[0]
     assert np.abs(logits.numpy() - made.logits).max() <= TOLERANCE
-
-
-def test_a_removed_mixture_costs_llama_cpp_an_ffn_as_wide_as_the_dense_ones(tmp_path: Path) -> None:
-    lowered = lower(from_directory(make(MOE["moe-without"], tmp_path).child), STEP35)
-    assert [ffn.name for _, ffn in lowered.layers] == ["moe5k2w16", "parent", "mlp40"]
-
-
-def test_an_empty_layer_is_left_out_where_that_is_free(tmp_path: Path) -> None:
-    child = from_directory(make(Variant(((A, F), (NA, NF), (A, M))), tmp_path).child)
-    assert len(lower(child, NEMOTRON_NAS).layers) == 2
-    lowered = lower(child, DECILM)  # which has everything
-    assert lowered.layers == child.layers and list(lowered.weights) == list(child.weights)
-
-
-def test_windows_stay_with_their_layers(tmp_path: Path) -> None:
-    """Layers that are left out or put in front move the parent's windows along."""
-    sizes = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 3}
-    made = make(Variant(((NA, NF), (LA, F), (A, F), (A, F)), "qwen2", sizes), tmp_path)
-    child = from_directory(made.child)
-    assert windows(child) == [None, None, None, 5]
-    assert windows(lower(child, NEMOTRON_NAS)) == [None, None, None, 5]
-    assert windows(lower(child, OPENELM)) == [None, None, 5]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint
+from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import foreign_code, realise
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
@@ -19,11 +19,9 @@ from puzzledsl.export.engines import worker
 from puzzledsl.export.write import write_export
 from puzzledsl.models.errors import TokenizerNeedsCode
 from puzzledsl.models.families.load import load_parent, load_tokenizer
-from tests.cases import more
 from tests.children import define, random_pieces
 from tests.export.test_engines import request_for
-from tests.export.variants import MIXTURE, OF_PARENTS, OTHERS, Made, Variant, make
-from tests.tiny import save_tiny
+from tests.export.variants import MIXTURE, Made, Variant, make
 
 RAN = "ran"
 """Name of a file that code in a directory writes when it is run."""
@@ -162,29 +160,6 @@ def test_other_files_of_code_and_links(child: Path, tmp_path: Path) -> None:
 def test_names_of_code(child: Path, stem: str, changes: dict[str, object], reason: str) -> None:
     edit_json(child / f"{stem}.json", **changes)
     assert reasons(child) == {f"{stem}.json": reason}
-
-
-ALL = OTHERS | {name: variant for name, variant in OF_PARENTS.items() if name.endswith("-mixture")}
-
-
-@pytest.mark.parametrize("name", [*[*ALL][::8], *more(*(n for i, n in enumerate(ALL) if i % 8))])
-def test_no_export_of_ours_is_refused(name: str, tmp_path: Path) -> None:
-    variant = ALL[name]
-    parent = save_tiny(tmp_path / "parent", variant.family, layers=len(variant.layers), **variant.sizes)
-    written = tmp_path / "child"
-    realise(define(variant.layers), parent, random_pieces(load_parent(parent), variant.layers), written)
-    assert reasons(written) == {}
-    one_byte(written / "configuration_decilm.py")
-    assert list(reasons(written)) == ["configuration_decilm.py"]
-
-
-def test_our_loaders_run_nothing(child: Path, tmp_path: Path) -> None:
-    """Children and tokenizers are loaded with our own classes, whatever the directory holds."""
-    for path in child.glob("*.py"):
-        spying(path, tmp_path / RAN)
-    load_checkpoint(child)
-    from_directory(child)
-    assert not (tmp_path / RAN).exists()
 
 
 def with_tokenizer(directory: Path, mark: Path, name: str) -> None:

@@ -11,7 +11,7 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluated_models
-from puzzledsl.pipeline.tasks.children import Eval, Export
+from puzzledsl.pipeline.tasks.children import Eval
 from tests.checker.programs import lowered
 
 PROGRAM = """\
@@ -84,25 +84,8 @@ def test_a_child_that_is_named_and_not_made_is_a_mistake(tmp_path: Path) -> None
         assert [d.code for d in told.value.diagnostics] == ["E0603"] and f"`{missing}`" in str(told.value)
 
 
-def test_the_graph_knows_what_is_named(tmp_path: Path) -> None:
-    """An evaluation comes after its children, and before the export whose card shows it."""
-    plain, named = run_of(tmp_path, ""), run_of(tmp_path, ", full = final + rule + longer")
-    assert ("uptrain", "longer") not in Eval(plain, "quality").needs()
-    assert {("uptrain", "longer"), ("realise", "rule")} <= set(Eval(named, "quality").needs())
-    assert Export(plain, "ship").needs() == (("realise", "rule"),)
-    assert Export(named, "ship").needs() == (("realise", "rule"), ("eval", "quality"))
-
-
 def inputs(ctx: Context) -> dict[str, str]:
     """Digests, as if all children were made."""
     for stage, name in CHILDREN:
         ctx.stamps.write(stage, name, {}, [])
     return Eval(ctx, "quality").inputs()
-
-
-def test_the_setting_makes_an_evaluation_stale_and_nothing_else(tmp_path: Path) -> None:
-    before, after = inputs(run_of(tmp_path, "")), inputs(run_of(tmp_path, ", full = final"))
-    assert "full" not in before
-    assert {key for key in after if after[key] != before.get(key)} == {"full"}
-    other = inputs(run_of(tmp_path, ", full = final + rule"))
-    assert {key for key in other if other[key] != after[key]} == {"full"}

@@ -121,16 +121,6 @@ def test_a_shard_whose_bytes_cannot_be_read(program: Path, monkeypatch: pytest.M
     assert "error[E0705]" in found and "it cannot be read (Input/output error)" in found
 
 
-def test_a_shard_cut_off_between_two_runs_keeps_the_pieces(program: Path) -> None:
-    assert said("bld", program)[0] == 0
-    before = kept(program.parent / "build")
-    shard = program.parent / "parent" / "model.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-100])
-    for stage in ("bld", "score"):
-        assert "error[E0705]" in fails(program, stage)
-    assert kept(program.parent / "build") == before
-
-
 def shard_is_a_directory(program: Path) -> None:
     shard = program.parent / "parent" / "model.safetensors"
     shard.unlink()

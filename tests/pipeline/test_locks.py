@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
 
 from puzzledsl.pipeline.process.locks import Holder, at_work
 from tests import forked
 from tests.commands import said
-from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT, contents, events
+from tests.pipeline.tiny_program import ENVIRONMENT, contents, events
 
 HOLD = """
 import sys, time
@@ -59,26 +58,6 @@ def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
     with FileLock(build / ".lock"):
         code, _, err = said("run", program)
     assert code == 1 and "E0606" in err and "another `pzl`" in err
-
-
-@pytest.mark.more
-def test_two_at_once_end_in_one_whole_build(copied: Callable[[], Path]) -> None:
-    """Started together, one works and the other is refused; the bytes are those of any other run.
-
-    Each is a new Python with hashes of its own, so nothing depends on the order of a set.
-    """
-    program = copied()
-    build = program.parent / "shared"
-    command = [*COMMAND, "run", str(program), "-o", str(build)]
-    both = [
-        subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    errors = [process.communicate(timeout=250)[1] for process in both]
-    codes = sorted(process.returncode for process in both)
-    assert codes in ([0, 1], [0, 0]), errors  # both: the second began when the first had ended
-    assert codes == [0, 0] or sum("E0606" in text for text in errors) == 1
-    assert contents(build) == contents(program.parent / "build")
 
 
 def test_a_holder_is_at_work_while_it_lives(tmp_path: Path) -> None:

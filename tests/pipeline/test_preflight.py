@@ -25,9 +25,6 @@ uptrain final of best { tokens = 64, context = 8, data = corpus }
 eval quality of final = tasks("questions.jsonl") { data = heldout }
 """
 LONG = "uptrain final of best { tokens = 4Ki, context = 8, data = corpus }\n"
-REFINED = PROGRAM.replace("0.1x }", "0.1x\n  refine = measured(3, data: questions) }\n") + (
-    'data questions = text("questions.txt")\n'
-)
 SHAPE = "shape(family: llama, layers: 2, hidden: 64, heads: 4, head_dim: 16, vocab: 9, intermediate: 8)"
 PARAGRAPHS = "".join(f"word {i}\n\n" for i in range(20000))
 
@@ -81,8 +78,3 @@ def test_what_no_wanted_stage_reads_is_not_asked_for(folder: Path) -> None:
     (folder / "train.txt").write_text("word " * 400, "utf-8")
     (folder / "tiny.pzl").write_text(PROGRAM + CHILD, "utf-8")
     assert said("run", folder / "tiny.pzl", "--until", "solve")[0] == 0
-
-
-def test_the_text_of_a_refined_search_is_looked_for(folder: Path) -> None:
-    (folder / "train.txt").write_text("word " * 400, "utf-8")
-    assert "error[E1201]: data `questions`: no file matches `questions.txt`" in refused(folder, REFINED)

@@ -11,7 +11,7 @@ import pytest
 
 from puzzledsl.ir.tables import Refinement, SearchResult
 from tests.commands import said, told
-from tests.pipeline.tiny_program import contents, events, kill_during, ran, run_with, seconds_of, told_states
+from tests.pipeline.tiny_program import contents, events, run_with, seconds_of, told_states
 
 REFINED = """
 search refined of best { refine = measured(4, healed: 64, samples: 64) }
@@ -133,12 +133,3 @@ def test_a_stage_before_must_be_done(refined: Path, tmp_path: Path) -> None:
     for command in ("refine", "realise"):
         code, _, err = said(command, refined, "refined", "-o", tmp_path / "none")
         assert code == 1 and "E0603" in err and "pzl solve" in err
-
-
-@pytest.mark.slow
-def test_killed_while_it_measures_it_ends_in_the_same_files(refined: Path, tmp_path: Path) -> None:
-    build = tmp_path / "killed"
-    kill_during(refined, build, "refine")
-    ran("run", refined, "-o", build)
-    assert contents(build) == contents(refined.parent / "build")
-    assert not list((build / "work" / "refine").glob("*"))

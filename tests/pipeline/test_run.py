@@ -13,13 +13,10 @@ from tests.pipeline.tiny_program import (
     contents,
     events,
     forget_after,
-    kill_during,
     ran,
     read,
     started,
 )
-
-KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
 
 
 def test_a_second_run_does_nothing_and_a_flipped_byte_is_made_again(copied: Callable[[], Path]) -> None:
@@ -45,24 +42,6 @@ def test_the_export_is_the_child_and_its_card_says_how_good_it_is(finished: Path
     rows = [line.split() for line in card.splitlines()]
     assert card.count("## Quality") == 1 and ["kl", "0", f"{kl:.4g}"] in rows
     assert any(row[:1] == ["pooled"] for row in rows)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # seven whole runs
-def test_killed_five_times_it_ends_in_the_same_files(copied: Callable[[], Path], finished: Path) -> None:
-    program = copied()
-    build = program.parent / "killed"
-    for stage in KILL_AT:
-        kill_during(program, build, stage)
-    ran("run", program, "-o", build)
-    assert contents(build) == contents(finished.parent / "build")
-    ended: set[tuple[str, str]] = set()
-    for event in events(build):
-        if event["event"] in ("start", "end"):
-            task = (event["stage"], event["name"])
-            assert task not in ended, f"{task} was done twice"
-            if event["event"] == "end":
-                ended.add(task)
 
 
 @pytest.mark.parametrize(("after", "stage"), [("bld", "score"), ("score", "realise")])

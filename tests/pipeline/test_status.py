@@ -79,20 +79,6 @@ def test_a_dry_run_says_what_a_run_does_and_does_nothing(finished: Path, tmp_pat
     assert 0.7 * model < estimated["realise best"] < 1.5 * model
 
 
-@pytest.mark.more
-def test_only_one_stage_and_until_one(copied: Callable[[], Path], tmp_path: Path) -> None:
-    program = copied()
-    program.write_text(program.read_text().replace("samples: 128", "samples: 160"))
-    assert done_by_a_run(program, "--only", "solve") == []
-    assert done_by_a_run(program, "--only", "score") == ["score kl"]
-    assert "solve best" in done_by_a_run(program, "--only", "solve")
-    ran("run", program, "--until", "score", "-o", tmp_path / "b")
-    now = told_states(program, "-o", tmp_path / "b")
-    assert {key for key, (state, _) in now.items() if state == "done"} == {
-        key for key in now if key.split()[0] in ("bld", "score")
-    }
-
-
 def test_stages_that_cannot_be_chosen(finished: Path, tmp_path: Path) -> None:
     code, _, err = said("run", finished, "--only", "solve", "-o", tmp_path / "none")
     assert code == 1 and "E0610" in err

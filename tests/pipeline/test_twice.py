@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, load_child
 from puzzledsl.export.engines.worker import run
 from tests.oracle_forward import oracle_logits
-from tests.pipeline.tiny_program import contents, kill_during, ran, read, write_tiny_program
+from tests.pipeline.tiny_program import ran, read, write_tiny_program
 from tests.tiny import save_tiny, tiny_tokens
 
 TRAINING = """\
@@ -115,20 +115,3 @@ def test_every_exporter_accepts_the_grandchild(folder: Path, second: Path) -> No
         asked = {"models": [str(folder / name)], "prompts": [tokens[0].tolist()], "steps": 4, "context": 64}
         logits = run(engine, asked | {"threads": 1, "dtype": "float32"})[1]["logits.0.0"]
         np.testing.assert_allclose(logits, oracle[: len(logits)], rtol=0, atol=2e-5 * np.abs(oracle).max())
-
-
-@pytest.mark.slow
-def test_killed_twice_it_ends_in_the_same_files(folder: Path, second: Path) -> None:
-    for stage in ("score", "realise"):
-        kill_during(folder / "second.pzl", folder / "killed", stage)
-    ran("run", folder / "second.pzl", "-o", folder / "killed")
-    assert contents(folder / "killed") == contents(second)
-
-
-@pytest.mark.slow
-def test_coupled_pieces_of_layers_that_lack_a_sub_block(folder: Path) -> None:
-    program = folder / "coupled.pzl"
-    program.write_text(SECOND[: SECOND.index("export")].replace("attention + ffn", "attention * ffn"))
-    ran("run", program, "-o", folder / "coupled")
-    made = from_directory(folder / "coupled/models/finer")
-    assert made.layers[0][0].name == "noop" and params_of(made) <= 25_000

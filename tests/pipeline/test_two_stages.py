@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import said
-from tests.pipeline.tiny_program import contents, events, ran, read, run_with, started, write_tiny_program
+from tests.pipeline.tiny_program import contents, events, read, run_with, started, write_tiny_program
 
 SECOND = """\
 space narrow of wide = used_by(best, top: 4)
@@ -57,18 +57,6 @@ def test_a_second_run_does_nothing(build: Path) -> None:
     before, seen = contents(build), len(events(build))
     assert said("run", build.parent / "tiny.pzl")[0] == 0
     assert started(build, seen) == [] and contents(build) == before
-
-
-@pytest.mark.more
-def test_another_answer_narrows_anew(build: Path) -> None:
-    """Alternatives that an earlier answer left out come back: the space is the present answer's, as in a new build directory."""
-    program = build.parent / "tiny.pzl"
-    program.write_text(program.read_text().replace("best of wide {", "best of wide { require params <= 0.8x"))
-    fresh = build.parent / "fresh"
-    ran("run", program)
-    ran("run", program, "-o", fresh)
-    for name in ("solutions/best.json", "solutions/second.json", "scores/together.json"):
-        assert (build / name).read_bytes() == (fresh / name).read_bytes(), name
 
 
 def test_another_programs_solution_narrows_nothing(tmp_path: Path, build: Path) -> None:

@@ -38,20 +38,6 @@ def ids(program: Program) -> set[str]:
     return {job.id for job in both(program)}
 
 
-def test_the_paper_space_has_11_or_50_jobs_a_layer() -> None:
-    six = (
-        ParentAttention(),
-        *(GqaAttention(kv_heads=k) for k in (4, 2, 1)),
-        LinearAttention(),
-        NoOpAttention(),
-    )
-    nine = (ParentFfn(), *(MlpFfn(width=w) for w in range(10, 70, 10)), LinearFfn(), NoOpFfn())
-    one = make_program(layers=(LayerChoice(attention=six, ffn=nine),))
-    jobs = {name: bld_plan(one, name) for name in ("decoupled", "coupled")}
-    counts = {name: (len(found), sum(job.tokens for job in found)) for name, found in jobs.items()}
-    assert counts == {"decoupled": (11, 11_000), "coupled": (50, 50_000)}
-
-
 layers_st = st.lists(
     st.builds(
         LayerChoice,
@@ -120,39 +106,6 @@ def test_an_initialiser_changes_only_the_pieces_it_makes() -> None:
     changed = [job for job in both(other) if job.id not in before]
     assert len(changed) == 3 * (1 + 4)
     assert {job.attention.name for job in changed if job.attention} == {"gqa1"}
-
-
-def test_widening_a_space_keeps_the_pieces_made() -> None:
-    wider = LayerChoice(attention=(*ATTENTION[:3], LinearAttention()), ffn=FFN)
-    before, after = (
-        bld_plan(made, "decoupled") for made in (make_program(), make_program(layers=(wider,) * 3))
-    )
-    assert {j.id for j in before} < {j.id for j in after}
-
-
-def test_shapes_are_as_stored() -> None:
-    biased = SMALL.model_copy(update={"attention_bias": True, "qk_norm": True, "output_bias": True})
-    gqa, linear, mlp, _ = bld_plan(make_program(shape=biased), "decoupled")[:4]
-    assert gqa.shapes == {
-        "q_proj.weight": (128, 64),
-        "k_proj.weight": (32, 64),
-        "v_proj.weight": (32, 64),
-        "o_proj.weight": (64, 128),
-        "q_proj.bias": (128,),
-        "k_proj.bias": (32,),
-        "v_proj.bias": (32,),
-        "o_proj.bias": (64,),
-        "q_norm.weight": (32,),
-        "k_norm.weight": (32,),
-    }
-    assert linear.shapes == {"linear.weight": (64, 64)}
-    assert mlp.shapes == {
-        "gate_proj.weight": (32, 64),
-        "up_proj.weight": (32, 64),
-        "down_proj.weight": (64, 32),
-    }
-    block = next(j for j in bld_plan(make_program(), "coupled") if j.init == "least_squares+least_squares")
-    assert set(block.shapes) >= {"self_attn.q_proj.weight", "mlp.down_proj.weight"}
 
 
 @pytest.mark.parametrize(

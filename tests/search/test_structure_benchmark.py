@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.structure import LIMIT_S, SEEDS
-from benchmarks.structure_checks import Loaded, deadline, same_bytes
+from benchmarks.structure_checks import Loaded
 from benchmarks.structure_form import Form
 from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import Text, texts_of
@@ -51,12 +51,3 @@ def check(form: Form, folder: Path, seed: int = 0) -> None:
         assert loaded.mistakes(result, LIMIT_S) == ([], False), text.text
         answers.append([s.layers for s in result.solutions])
     assert all(each == answers[0] for each in answers), answers
-
-
-def test_an_explanation_of_80_layers_ends_with_the_limit(tmp_path: Path) -> None:
-    """One second: the search is infeasible at once, and each bound of its explanation takes a tenth."""
-    assert deadline(291, tmp_path / "one") == {}
-
-
-def test_the_same_bytes_for_any_seed_and_number_of_workers(tmp_path: Path) -> None:
-    assert same_bytes(0, tmp_path) == {}

@@ -178,7 +178,7 @@ class Session:
         self.close()
 
     def ask(self, question: dict[str, Any], hear: Callable[[str], None] | None = None) -> Any:
-        """Return the answer to a question of `worker.py`. Raises SessionFailed. With `hear`, for what is said before, it may take long."""
+        """Return the answer to a question of `worker.py`; `hear` gets what is said before. Raises SessionFailed."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")

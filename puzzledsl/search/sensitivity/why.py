@@ -228,8 +228,6 @@ def why_built(
     )
 
 
-
-
 def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[Margin]:
     search = builder.tables.search.model_copy(update={"preferences": (), "solutions": 1})
     for group in groups_of(search.requirements):

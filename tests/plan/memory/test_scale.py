@@ -35,26 +35,6 @@ def test_70b_does_not_fit_two_gpus() -> None:
     assert bld.choices[0].value == "does not fit"
 
 
-def test_8b_by_hand() -> None:
-    """From nothing but the model's sizes: training 20 of 32 layers' pieces beside the whole parent, in two passes."""
-    hidden, wide, words = 4096, 14336, 128256
-    attention, ffn = 2 * hidden * hidden + 2 * hidden * 1024, 3 * hidden * wide
-    bld = stage(CASES[0], "bld")
-    assert bld.parts["parent"] == 2 * (32 * (attention + ffn + 2 * hidden) + 2 * words * hidden + hidden)
-    gqa = sum(2 * hidden * hidden + 2 * hidden * heads * 128 for heads in (4, 2))
-    narrow = [3 * hidden * width for width in (7168, 3584, 1434)]
-    linear = 2 * hidden * hidden
-    passes = next(choice for choice in bld.choices if choice.what == "passes")
-    assert passes.value == "2 (layers 0-19, 20-31)"
-    assert bld.parts["weights and moments"] == 20 * (12 * (gqa + sum(narrow)) + 4 * linear)
-    assert bld.parts["gradients"] == 4 * (gqa + sum(narrow)) + 2 * narrow[0]
-    inner = 2 * hidden * hidden  # o_proj of both
-    pieces = 32 * (6 * (gqa + sum(narrow)) - 2 * (gqa - inner + sum(narrow) * 2 // 3))
-    forward, scores = 2 * (attention + ffn), 4 * hidden * 8192 // 2
-    flop = 1e9 * (pieces + 32 * 2 * 3 * scores + (20 + 32) * (forward + scores))
-    assert 1 < bld.seconds / (flop / (989e12 * 0.5368)) < 1.1  # and what comes before training
-
-
 def test_devices_share_replacements_and_one_that_reads_its_parent_takes_the_reading_too() -> None:
     sizes = {"hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336}
     shape = Shape(family="llama", layers=32, vocab=128256, tied=False, **sizes)

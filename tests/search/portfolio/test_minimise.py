@@ -199,13 +199,3 @@ def test_case_by_case_it_is_the_same(family: str) -> None:
                 answers = answers[problem.meeting_formulas(answers)] if len(answers) else answers
                 check_minimum(problem, answers, found, (seed, most))
     assert seen >= 10 or not ALL
-
-
-def test_statements_that_share_choices_give_no_cases() -> None:
-    problem = with_few_kinds(random_problem("roomy", 1), 2)
-    logic = problem.formulas[0].logic
-    assert isinstance(logic, Distinct)
-    [own] = logic.taken
-    halves = tuple(("even" if i % 2 else "odd",) for i in range(len(own.attention)))
-    both = logic.model_copy(update={"taken": (own, own.model_copy(update={"values": halves}))})
-    assert core.cases_of(replace(problem, formulas=(Formula("few", both),))) is None

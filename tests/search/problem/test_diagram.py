@@ -7,15 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from puzzledsl.ir.nodes import And, Implies, Is
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio, minimise
 from puzzledsl.search.problem import diagram
-from puzzledsl.search.problem.columns import Columns, Ints
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of
 from puzzledsl.search.problem.instance import Effort, Problem, presolve
-from puzzledsl.search.problem.normal_form import Formula
 from tests.cases import ALL, cases
 from tests.search.integer_problems import (
     FIGURES,
@@ -126,22 +124,3 @@ def test_formulas_that_are_too_large_for_a_diagram_have_the_same_answer(
         left_out += diagram_of(problem.columns, problem.formulas) is None
         check_minimum(problem, answers_of(problem), minimise(problem, Effort.of(60)), seed)
     assert left_out or not ALL
-
-
-def test_tied_layers_far_apart_are_neighbours_in_the_diagram() -> None:
-    """Twelve layers, each tied to the one six further on: in their own order 4^6 states, in the other order 4."""
-    problem = structured_problem("alike", 0)
-    pairs = problem.columns.pairs[0][:4]
-    assert len({p.attention for p in pairs} | {p.ffn for p in pairs}) > 1
-    columns = Columns.of((pairs,) * 12)
-
-    def same(one: int, other: int) -> And:
-        parts = [("attention", p.attention) for p in pairs] + [("ffn", p.ffn) for p in pairs]
-        sides = (
-            [Is(layer=i, sub_block=part, alternatives=(name,)) for i in (one, other)] for part, name in parts
-        )
-        return And(operands=tuple(Implies(condition=a, consequence=b) for a, b in sides))
-
-    made = diagram_of(columns, [Formula(f"tie {i}", same(i, i + 6)) for i in range(6)])
-    assert made is not None and made.whole
-    assert max(len(table) for table in made.next) <= len(pairs)

@@ -124,34 +124,6 @@ def said(instance: Instance, solution: Solution, **changes: Any) -> list[tuple[s
     return [(v.kind, v.message) for v in violations(*instance.args, solution.model_copy(update=changes))]
 
 
-WRONG = LayerAssignment(attention="gqa2", ffn="mlp16")
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"layers": (PARENT,)}, [("shape", "1 layers instead of 2")]),
-        ({"layers": (PARENT,) * 3}, [("shape", "3 layers instead of 2")]),
-        (
-            {"layers": (WRONG, PARENT)},
-            [("choice", "layer 0 may not have attention gqa2"), ("choice", "layer 0 may not have ffn mlp16")],
-        ),
-        (
-            {"layers": (NOOP, WRONG.model_copy(update={"ffn": "noop"}))},
-            [("choice", "layer 1 may not have attention gqa2")],
-        ),
-        ({"batches": {"chat": 3}}, [("batch", "scenario chat has no batch 3")]),
-        ({"batches": {}}, [("batch", "scenario chat has no batch None")]),
-        (
-            {"batches": {"chat": 2, "other": 5}},
-            [("batch", "the batches are {'chat': 2}, not {'chat': 2, 'other': 5}")],
-        ),
-    ],
-)
-def test_every_layer_choice_and_batch_that_is_not_there_is_named(changes: Any, expected: Any) -> None:
-    assert said(roomy(), honest(roomy(), PARENT, NOOP), **changes) == expected
-
-
 def test_a_batch_that_does_not_fit_or_leaves_room_is_named() -> None:
     memory = int(honest(roomy(), PARENT, NOOP).metrics["chat.memory"])  # two bytes of it for the batch of two
     for capacity, right, wrong in ((memory + 1, 2, 4), (memory + 2, 4, 2)):

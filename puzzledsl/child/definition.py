@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError, Mistake
@@ -11,7 +11,6 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.tables import (
     BldJob,
-    EndsAssignment,
     LayerAssignment,
     LayerDefinition,
     ModelDefinition,
@@ -88,21 +87,17 @@ def model_definition(
             missing.setdefault(name, []).append(index)
     if missing:
         raise _no_piece(program, search, missing)
+    types = solution.ends.types
+    # a head that is the embedding's matrix has no piece: it is no multiplication alone
+    shared = program.parents[space.parent].shape.tied and types.get("embedding") == types.get("head")
     return ModelDefinition(
         name=search,
         search=search,
         parent=space.parent,
         layers=tuple(layers),
         ends=solution.ends,
-        head_piece=_head_piece(solution.ends, heads, tied=program.parents[space.parent].shape.tied),
+        head_piece=None if shared else heads.get(types.get("head", "")),
     )
-
-
-def _head_piece(ends: EndsAssignment, heads: Mapping[str, str], *, tied: bool) -> str | None:
-    """Return the piece of a head that has a type; None if the embedding is the same matrix, which is no multiplication alone."""
-    types = ends.types
-    shared = tied and types.get("embedding") == types.get("head")
-    return None if shared or "head" not in types else heads.get(types["head"])
 
 
 def pieces_of(jobs: Sequence[BldJob]) -> Pieces:

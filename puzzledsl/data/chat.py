@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data import errors
 from puzzledsl.data.documents import Conversation, Message, Place, TokenDocument, paragraphs
 
@@ -146,7 +146,7 @@ class Asked:
         """Return its tokens, behind which the answer begins. Raises DiagnosticError (BadPrompt) without a template for a chat."""
         if not has_template(tokenizer):
             if len(self.messages) > 1 or self.messages[0]["role"] != "user":
-                raise DiagnosticError(self._bad("the parent's tokenizer has no chat template", span))
+                raise self.bad("the parent's tokenizer has no chat template", span)
             ids = list(tokenizer(self.text)["input_ids"])
             return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
         try:
@@ -154,15 +154,12 @@ class Asked:
             text = tokenizer.apply_chat_template(list(self.messages), **how)
         except Exception as error:  # a template is a program, and refuses chats in its own ways
             reason = f"the chat template refuses it ({str(error).partition(chr(10))[0]})"
-            raise DiagnosticError(self._bad(reason, span)) from error
+            raise self.bad(reason, span) from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def too_long(self, tokens: int, limit: int, span: Span | None) -> Diagnostic:
-        """Return the diagnostic of a prompt behind which no answer has room."""
-        return self._bad(f"it has {tokens:,} tokens, and at most {limit:,} leave room for an answer", span)
-
-    def _bad(self, reason: str, span: Span | None) -> Diagnostic:
-        return errors.BadPrompt(span, place=self.place, reason=reason)
+    def bad(self, reason: str, span: Span | None) -> DiagnosticError:
+        """Return the error of a prompt that cannot be asked."""
+        return DiagnosticError(errors.BadPrompt(span, place=self.place, reason=reason))
 
 
 def prompts_of_program(texts: Sequence[str]) -> tuple[Asked, ...]:

@@ -34,8 +34,8 @@ from puzzledsl.evaluate.units import (
     TimeInEngine,
     Unit,
     relative_speed,
+    speed_of,
     timed_in_turn,
-    usual_speed,
 )
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware
@@ -227,7 +227,7 @@ class Bench:
             assert self.plan.harness is not None
             span = span_of(self.plan.declaration.where)
             self.plan.harness.check(span)
-            return self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
+            return self.plan.harness.answers(model, self.plan.tokenizer, span)
         (task,) = (each for each in self.plan.tasks if each.name == name)
 
         def advance(items: int, rows: Sequence[Row]) -> None:
@@ -272,7 +272,7 @@ class Bench:
             models = models or [self.models.to_time(copies[-1], unit.model)]
             samples = timed_in_turn(models, timed.workload, advance)
         if len(samples) == 1:
-            return usual_speed(samples[0])
+            return speed_of(samples[0].prefill, samples[0].decode)
         assert usual is not None, "the parent is timed before its children"
         return relative_speed(usual, *samples)
 

@@ -6,7 +6,7 @@ Tasks may be those of EleutherAI's lm-evaluation-harness (`lm_eval`): the harnes
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -65,9 +65,7 @@ class Harness:
         if unknown:
             raise DiagnosticError(*unknown)
 
-    def answers(
-        self, model: PreTrainedModel, tokenizer: Any, span: Span, advance: Callable[[int], None]
-    ) -> Answers:
+    def answers(self, model: PreTrainedModel, tokenizer: Any, span: Span) -> Answers:
         """Return the answers to each task's questions in the harness's order, under TASK, and TASK_norm for that metric.
 
         A group contains the questions of all its tasks. Raises DiagnosticError if the harness fails, for example
@@ -77,7 +75,7 @@ class Harness:
 
         try:
             found = simple_evaluate(
-                model=language_model(model, tokenizer, advance),
+                model=language_model(model, tokenizer),
                 tasks=list(self.tasks),
                 num_fewshot=self.shots,
                 limit=self.items,
@@ -127,10 +125,9 @@ def leaves(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     return [leaf for member in groups[task] for leaf in leaves(member, groups)]
 
 
-def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[int], None]) -> Any:
-    """Return the harness's interface to a model: log-likelihoods of endings and of whole texts, and greedy generation."""
+def language_model(model: PreTrainedModel, tokenizer: Any) -> Any:
+    """Return the harness's interface to a model: log-likelihoods of endings, and greedy generation."""
     from lm_eval.api.model import TemplateLM
-    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     positions = int(getattr(model.config, "max_position_embeddings", 2048))
 
@@ -147,18 +144,10 @@ def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[in
 
         def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
             rows = [((*before, *ending)[-positions - 1 :], len(ending)) for _, before, ending in requests]
-            return endings(model, rows, advance)
+            return endings(model, rows)
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-            totals = []
-            for request in requests:
-                ids = self.tok_encode(request.args[0])
-                windows = get_rolling_token_windows(ids, self.prefix_token_id, positions, 1)
-                pairs = [make_disjoint_window(window) for window in windows]
-                found = endings(model, [((*a, *b), len(b)) for a, b in pairs], lambda rows: None)
-                totals.append(sum(value for value, _ in found))
-                advance(1)
-            return totals
+            raise NotImplementedError("no metric of METRICS reads whole texts")
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
             asked = []
@@ -167,14 +156,12 @@ def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[in
                 length = int(settings.get("max_gen_toks", MAX_NEW_TOKENS))
                 ids = self.tok_encode(context)[-(positions - length) :]
                 asked.append(Prompt(tuple(ids), length, tuple(settings.get("until") or ())))
-            return continuations(model, tokenizer, asked, advance)
+            return continuations(model, tokenizer, asked, lambda prompts: None)
 
     return OwnModel()
 
 
-def endings(
-    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], advance: Callable[[int], None]
-) -> list[tuple[float, bool]]:
+def endings(model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]]) -> list[tuple[float, bool]]:
     """Return log p(ending | context) of each row and True if greedy decoding gives the ending.
 
     The ending is the last tokens of a row. Consecutive rows with the same beginning are choices of one question:
@@ -189,7 +176,6 @@ def endings(
     for group, scored in zip(groups, scores, strict=True):
         for i, one in zip(group, scored, strict=True):
             found[i] = (one.log_prob, one.greedy)
-    advance(len(rows))
     return found
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.chat import Asked, prompts_of_file, prompts_of_program
 from puzzledsl.data.tasks import padded_batches
 from puzzledsl.ir.base import span_of
@@ -63,7 +62,7 @@ def prompts_of(
 def _encoded(asked: Asked, tokenizer: Any, positions: int, source: str, span: Any) -> PromptTokens:
     ids, limit = asked.ids(tokenizer, span), positions - ANSWER_TOKENS
     if len(ids) > limit:
-        raise DiagnosticError(asked.too_long(len(ids), limit, span))
+        raise asked.bad(f"it has {len(ids):,} tokens, and at most {limit:,} leave room for an answer", span)
     return PromptTokens(asked.text, tuple(ids), source)
 
 

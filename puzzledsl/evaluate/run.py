@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, cast
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.process import cpu_name
@@ -42,21 +42,6 @@ from puzzledsl.ir.tables import Evaluation, Ladder
 from puzzledsl.measure.stopwatch import machine
 
 
-class MeasureLadder(Protocol):
-    """Measurement of an engine's ladder beside a child, whose speed by scenario and whose parent are measured."""
-
-    def effort(self, plan: Plan) -> tuple[int, float]:
-        """Return its units and their work, as a bar counts them: 0 where no engine with one times children."""
-
-    def __call__(
-        self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
-    ) -> Ladder | None:
-        """Measure it; None where no engine with one timed the child. Raises DiagnosticError.
-
-        Times that are finished are in `work`, what the files do on texts and tasks is in `kept`.
-        """
-
-
 @dataclass(frozen=True)
 class EvalInputs:
     """Inputs of one evaluation.
@@ -64,7 +49,7 @@ class EvalInputs:
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start
     at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end, and those that
     last in `kept`, if it is given. `executor` provides the workers that measure. `engines` times models in the engines of
-    `measured(engine: ...)` hardware, and `ladder` measures what such an engine's quantiser makes of the parent.
+    `measured(engine: ...)` hardware, and `ladder` (serving.LadderMeter) what such an engine's quantiser makes of the parent.
     """
 
     program: Program
@@ -78,7 +63,7 @@ class EvalInputs:
     progress: Progress
     executor: Executor = field(default_factory=Executor)
     engines: TimeInEngine | None = None
-    ladder: MeasureLadder | None = None
+    ladder: Any = None
     kept: Path | None = None
 
     def plan(self) -> Plan:
@@ -157,7 +142,8 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
     usual = {u.of: new.speed for u, new in found.items() if u.model == child and new.speed is not None}
     if inputs.ladder is None or not plan.declaration.ladder or not usual:
         return None
-    return inputs.ladder(plan, inputs.work, inputs.kept or inputs.work, inputs.models[child], usual, parent)
+    work, kept = inputs.work, inputs.kept or inputs.work
+    return cast(Ladder | None, inputs.ladder(plan, work, kept, inputs.models[child], usual, parent))
 
 
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:

@@ -268,12 +268,7 @@ def timed_in_turn(
     return [timer.samples for timer in timers]
 
 
-def usual_speed(samples: Samples) -> Speed:
-    """Return the medians."""
-    return _speed(samples.prefill, samples.decode)
-
-
-def _speed(
+def speed_of(
     prefill: Sequence[float], decode: Sequence[float], prefill_s: float = 1, step_s: float = 1
 ) -> Speed:
     """Return the speed of the medians of times, or of ratios to a prefill and a decode step of so many seconds."""
@@ -290,7 +285,7 @@ def relative_speed(usual: Speed, parents: Samples, children: Samples) -> Speed:
     """Return a child's speed: its parent's `usual` one, times the ratios of what was measured in turn."""
     prefill = [c / p for c, p in zip(children.prefill, parents.prefill, strict=True)]
     decode = [c / p for c, p in zip(children.decode, parents.decode, strict=True)]
-    return _speed(prefill, decode, usual.prefill_s, usual.decode_step_s)
+    return speed_of(prefill, decode, usual.prefill_s, usual.decode_step_s)
 
 
 def speed_figures(scenario: str, speed: Speed, workload: Workload) -> dict[str, Figure]:

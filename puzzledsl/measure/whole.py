@@ -191,27 +191,17 @@ class Workload(flops.Workload):
         return max(1, self.prompt + self.output // 2 - self.window // 2)
 
 
-def cache_keyword(model: nn.Module) -> str:
-    """Return the cache argument of `model.forward`: `cache`, or `past_key_values` as in Transformers 5.20."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-
-
-def prompt_ids(model: nn.Module, workload: Workload) -> Tensor:
-    """Return random token ids [B, S], the same at every call."""
-    device = next(model.parameters()).device
-    vocab: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(vocab, (workload.batch, workload.prompt), generator=generator).to(device)
-
-
 class Forward:
     """The two computations of a model for one workload. `prefill()` fills the cache that `decode_step()` extends."""
 
     def __init__(self, model: nn.Module, workload: Workload) -> None:
         self.model = model
         self.workload = workload
-        self._keyword = cache_keyword(model)
-        self._ids = prompt_ids(model, workload)
+        named = inspect.signature(model.forward).parameters
+        self._keyword = "cache" if "cache" in named else "past_key_values"  # as in Transformers 5.20
+        vocab: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
+        size, generator = (workload.batch, workload.prompt), torch.Generator().manual_seed(0)
+        self._ids = torch.randint(vocab, size, generator=generator).to(next(model.parameters()).device)
         self._next = self._ids[:, -1:]
         self._cache: Any = None
         self._on_gpu = self._ids.device.type == "cuda"

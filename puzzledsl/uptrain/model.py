@@ -63,14 +63,6 @@ def quantised(child: PreTrainedModel) -> Iterator[tuple[nn.Module, str, Precisio
 IGNORED = -100  # a label without a next token
 
 
-class LogitLoss(NamedTuple):
-    """Scalars: the weighted sum (differentiable) and its two parts before weighting."""
-
-    total: Tensor
-    kld: Tensor
-    lm: Tensor
-
-
 class _ChunkedLogitLoss(torch.autograd.Function):
     """kld * KL(parent || child) + lm * CE, with the gradient computed chunk by chunk in the forward pass.
 
@@ -185,15 +177,18 @@ def logit_loss(
     kld: float,
     lm: float,
     chunk: int | None = None,
-) -> LogitLoss:
-    """Return kld * mean KL(parent || child) + lm * mean cross-entropy, from final hidden states and output embeddings.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return kld * mean KL(parent || child) + lm * mean cross-entropy, and both means, from final states and embeddings.
 
     `labels_N`: the next token of each position, or IGNORED. Memory is a few [chunk, V] tensors. Only the first scalar
     has a gradient, with respect to `child_NH` and `child_VH`.
     """
     apply: Any = _ChunkedLogitLoss.apply
     chunk = chunk or tiles(child_NH.device.type).loss_positions
-    return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
+    found: tuple[Tensor, Tensor, Tensor] = apply(
+        child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk
+    )
+    return found
 
 
 def cosine_loss(
@@ -222,17 +217,11 @@ def _distance(child: Tensor, parent: Tensor, learned_M: Tensor | None) -> Tensor
     return 1 - F.cosine_similarity(child.float(), parent.float(), dim=-1).mean()
 
 
-class Hidden(NamedTuple):
-    """`final`: as the head reads them, [B, T, H]. `layers`: each layer's output, [B, T, H]; empty unless asked for."""
+class Target(NamedTuple):
+    """A parent's `hidden_states` on some tokens, and its output embedding [V, H]."""
 
     final: Tensor
     layers: list[Tensor]
-
-
-class Target(NamedTuple):
-    """A parent's hidden states on some tokens, and its output embedding [V, H]."""
-
-    hidden: Hidden
     embedding_VH: Tensor
 
 
@@ -255,8 +244,9 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, ids_BT: Tensor, every_layer: bool) -> Target:
         """Return the parent's hidden states and embedding, without gradients."""
-        hidden = hidden_states(self.model, ids_BT, every_layer=every_layer)
-        return Target(hidden, output_embedding(self.model))
+        return Target(
+            *hidden_states(self.model, ids_BT, every_layer=every_layer), output_embedding(self.model)
+        )
 
 
 class Student(nn.Module):
@@ -274,21 +264,18 @@ class Student(nn.Module):
         `learned_M`: the flat positions that count, int64; all of them unless given. Losses are means over these; of none, 0.
         """
         every_layer = weights is not None and weights.cosine != 0
-        child = hidden_states(self.model, ids_BT, every_layer=every_layer)
-        child_NH, parent_NH = chosen(child.final, learned_M), chosen(target.hidden.final, learned_M)
+        final_BTH, every_BTH = hidden_states(self.model, ids_BT, every_layer=every_layer)
+        child_NH, parent_NH = chosen(final_BTH, learned_M), chosen(target.final, learned_M)
         child_VH = output_embedding(self.model)
         if weights is None:
             heads = logits_of(target.embedding_VH), logits_of(child_VH)
             summed = summed_kl(parent_NH, child_NH, *heads, chunk=tiles(child_NH.device.type).loss_positions)
             return summed / max(1, len(child_NH))
-        labels_N = chosen(next_tokens(ids_BT), learned_M)
-        logits = logit_loss(
-            child_NH, child_VH, parent_NH, target.embedding_VH, labels_N, kld=weights.kld, lm=weights.lm
-        )
-        cosine = logits.total.new_zeros(())
-        if every_layer:
-            cosine = cosine_loss(child.layers, target.hidden.layers, learned_M)
-        return Losses(logits.total + weights.cosine * cosine, logits.kld, cosine.detach(), logits.lm)
+        labels_N = chosen(F.pad(ids_BT[:, 1:], (0, 1), value=IGNORED), learned_M)
+        given = child_NH, child_VH, parent_NH, target.embedding_VH, labels_N
+        total, kld, lm = logit_loss(*given, kld=weights.kld, lm=weights.lm)
+        cosine = cosine_loss(every_BTH, target.layers, learned_M) if every_layer else total.new_zeros(())
+        return Losses(total + weights.cosine * cosine, kld, cosine.detach(), lm)
 
 
 def chosen(states_BT: Tensor, learned_M: Tensor | None) -> Tensor:
@@ -297,8 +284,13 @@ def chosen(states_BT: Tensor, learned_M: Tensor | None) -> Tensor:
     return states_N if learned_M is None else states_N.index_select(0, learned_M)
 
 
-def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) -> Hidden:
-    """Run one forward pass without logits. Gradients flow if they are enabled."""
+def hidden_states(
+    model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Run one forward pass without logits. Gradients flow if they are enabled.
+
+    Return the states as the head reads them, [B, T, H], and each layer's output, [B, T, H], if asked for.
+    """
     found: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
@@ -311,7 +303,7 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) 
     finally:
         for handle in handles:
             handle.remove()
-    return Hidden(read_by_head(model, output.last_hidden_state), found)
+    return read_by_head(model, output.last_hidden_state), found
 
 
 def recompute_layers(model: PreTrainedModel) -> None:
@@ -321,13 +313,6 @@ def recompute_layers(model: PreTrainedModel) -> None:
     """
     for layer in layers(model):
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-
-
-def next_tokens(ids_BT: Tensor) -> Tensor:
-    """Return the label of each position [B, T]; the last position of each block has none."""
-    labels_BT = torch.full_like(ids_BT, IGNORED)
-    labels_BT[:, :-1] = ids_BT[:, 1:]
-    return labels_BT
 
 
 def in_bf16(device: torch.device, dtype: str | None) -> bool:

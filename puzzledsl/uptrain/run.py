@@ -197,7 +197,7 @@ def write_child(
 ) -> None:
     """Write `out_dir` as `child_dir` is (config, code, tokenizer, shards, dtypes), with the weights of `state`.
 
-    Tensors are read one at a time, in the order of `read_along`. `extra`: further text files by name. The directory appears
+    Tensors are read one at a time. `extra`: further text files by name. The directory appears
     whole or not at all; an older one is replaced. Raises KeyError when the checkpoint holds a tensor that `state` has not.
     """
     with appearing(out_dir) as directory:
@@ -209,13 +209,6 @@ def write_child(
             (directory / name).chmod(0o644)
         for name, text in extra.items():
             (directory / name).write_text(text, encoding="utf-8")
-
-
-def read_along(state: Mapping[str, LazyTensor], child_dir: Path) -> None:
-    """Read what `write_child` reads, tensor by tensor, and keep nothing: the part of a process that does not write."""
-    for _, weights in _files(state, child_dir):
-        for weight in weights.values():
-            weight.read()
 
 
 def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[str, dict[str, LazyTensor]]]:
@@ -304,7 +297,9 @@ def run_uptrain(inputs: UptrainInputs) -> None:
             write_child(state, child_dir, inputs.out_dir, {"uptrain.json": text})
             shutil.rmtree(inputs.work, ignore_errors=True)
         else:
-            read_along(state, child_dir)
+            for _, weights in _files(state, child_dir):  # what rank 0 writes, in its order
+                for weight in weights.values():
+                    weight.read()
         ranks.barrier()
     finally:
         if ranks.world == 1:

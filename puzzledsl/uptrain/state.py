@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, read_sealed, sha256_of, write_sealed
@@ -92,18 +91,12 @@ class Store:
         if present is None:
             return None
         mine = list(present["checksums"].items())[self.ranks.rank :: self.ranks.world]
-        bad = sum(not _is_intact(self.folder / name, checksum) for name, checksum in mine)
+        files = [(self.folder / name, checksum) for name, checksum in mine]
+        bad = sum(not path.is_file() or sha256_of(path) != checksum for path, checksum in files)
         return None if self.ranks.sum([float(bad)])[0] else present
 
     def _opened(self, present: dict[str, Any], stack: ExitStack) -> list[Any]:
         return [stack.enter_context(safe_open(self.folder / name, "pt")) for name in present["checksums"]]
-
-
-def _is_intact(path: Path, checksum: str) -> bool:
-    try:
-        return sha256_of(path) == checksum
-    except OSError:
-        return False
 
 
 def _fill(tensor: Tensor, name: str, files: Sequence[Any]) -> None:
@@ -119,15 +112,6 @@ def _fill(tensor: Tensor, name: str, files: Sequence[Any]) -> None:
         if low < high:
             own[low - first : high - first].copy_(rows[low - begin : high - begin])
         reached = end
-
-
-BETAS, EPSILON = (0.9, 0.95), 1e-8
-
-
-def adamw(model: PreTrainedModel, peak: float) -> torch.optim.AdamW:
-    """Return AdamW without weight decay. Scales' steps, which are relative, have the rate of weights."""
-    weights = model.parameters()
-    return torch.optim.AdamW(weights, fused=True, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0)
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,6 @@ from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain.model import (
-    Hidden,
     Losses,
     Student,
     Target,
@@ -35,7 +34,7 @@ from puzzledsl.uptrain.model import (
     recompute_layers,
 )
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, Sharding, embedding_of, gathered, reshard
-from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState, adamw
+from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState
 
 
 class MicroBatch(NamedTuple):
@@ -67,6 +66,7 @@ def micro_batches(ids_GT: Tensor, learned_GT: Tensor | None, micro: int, ranks: 
 
 
 MAX_GRAD_NORM = 1.0
+BETAS, EPSILON = (0.9, 0.95), 1e-8
 EVALUATIONS, EVALUATION_STEPS = 5, 4
 """Held-out evaluations after the one at the start, at least so many steps apart."""
 RATE_PER_NAT = 5e-4
@@ -77,15 +77,8 @@ CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Mean losses of one optimiser step, before weighting, and the gradient norm."""
-
-    loss: float
-    kld: float
-    cosine: float
-    lm: float
-    grad_norm: float
+FIGURES = ("loss", "kld", "cosine", "lm", "grad_norm")
+"""Mean losses of one optimiser step, the parts before weighting, and the gradient norm."""
 
 
 def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
@@ -94,11 +87,6 @@ def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
     if not declaration.fits_child:
         return lr
     return lr.model_copy(update={"peak": min(lr.peak, RATE_PER_NAT * kl)})
-
-
-def learned(blocks_NT: Tensor | TokenRows, rows: slice) -> Tensor | None:
-    """Return the positions of some blocks that losses count, bool; None where all count, as in a tensor of blocks."""
-    return blocks_NT.learned(rows) if isinstance(blocks_NT, TokenRows) else None
 
 
 PLAIN = UptrainChoice(0, recompute=False, offload=False)
@@ -120,8 +108,8 @@ class Trainer:
         declaration: Uptrain,
         teacher: Teacher,
         student: Student,
-        train_NT: Tensor | TokenRows,
-        heldout_NT: Tensor | TokenRows,
+        train_NT: TokenRows,
+        heldout_NT: TokenRows,
         work: Path,
         progress: Progress,
         *,
@@ -149,7 +137,13 @@ class Trainer:
         prepare_training(child, scales=sharding is None)
         if self.means.recompute:
             recompute_layers(child)
-        self.optimizer = adamw(child, declaration.lr.peak)
+        weights, peak = (
+            child.parameters(),
+            declaration.lr.peak,
+        )  # that of scales' steps, too, which are relative
+        self.optimizer = torch.optim.AdamW(
+            weights, fused=True, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0
+        )
         self._run = TrainingState(child, self.optimizer, Store(work, self.ranks))
         self._parent_heldout: list[Tensor] = []
 
@@ -182,23 +176,21 @@ class Trainer:
         self._run.store.load(BEST, self._run.weights())
         return done
 
-    def step(self, step: int) -> Step:
-        """One optimiser step over `batch` blocks. It waits for the device once, for the losses before the weights change."""
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step over `batch` blocks: its FIGURES. It waits for the device once, before the weights change."""
         size = self.declaration.batch
         rows = slice(step * size, (step + 1) * size)
-        totals = self._gradients(self.train_NT[rows], learned(self.train_NT, rows))
+        totals = self._gradients(self.train_NT[rows], self.train_NT.learned(rows))
         norm = gathered(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
-        loss, kld, cosine, lm, grad_norm = torch.cat([totals, norm.to(totals)[None]]).tolist()
-        if not math.isfinite(loss):
-            peak = self.lr.peak
-            raise DiagnosticError(
-                LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
-            )
+        figures = dict(zip(FIGURES, torch.cat([totals, norm.to(totals)[None]]).tolist(), strict=True))
+        if not math.isfinite(loss := figures["loss"]):
+            name, peak = self.declaration.name, self.lr.peak
+            raise DiagnosticError(LossDiverged(None, name=name, loss=loss, step=step + 1, peak=peak))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Step(loss, kld, cosine, lm, grad_norm)
+        return figures
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         """Leave a step's gradients in the weights; return its mean losses, float64 [4]. Raises DiagnosticError (OutOfMemory)."""
@@ -238,8 +230,9 @@ class Trainer:
     def heldout_kl(self) -> float:
         """Mean KL(parent || child) in nats over the positions of the held-out blocks that losses count."""
         total, whole = 0.0, slice(None)
+        blocks_NT = self.heldout_NT
         held_out = micro_batches(
-            self.heldout_NT[whole], learned(self.heldout_NT, whole), self.means.micro_blocks, self.ranks
+            blocks_NT[whole], blocks_NT.learned(whole), self.means.micro_blocks, self.ranks
         )
         with self._autocast:
             for i, batch in enumerate(held_out):
@@ -253,10 +246,9 @@ class Trainer:
         """Return the parent's hidden states of a held-out micro-batch; they are computed once and kept on the CPU."""
         if number == len(self._parent_heldout):
             target = cast(Target, self.teacher(ids_BT, False))
-            self._parent_heldout.append(target.hidden.final.cpu())
+            self._parent_heldout.append(target.final.cpu())
             return target
-        kept = Hidden(self._parent_heldout[number].to(self.device), [])
-        return Target(kept, embedding_of(self.teacher))
+        return Target(self._parent_heldout[number].to(self.device), [], embedding_of(self.teacher))
 
     def _evaluate_when_due(self, done: TrainingProgress) -> None:
         if done.step not in self._evaluations or done.step in done.heldout:
@@ -270,11 +262,11 @@ class Trainer:
         if done.step == kept:
             self._run.store.save(BEST, self._run.weights(), {})
 
-    def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
-        shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
-        self.progress.advance(1, work=self._step_work, **shown)
+    def _report(self, step: int, figures: dict[str, float], tokens_per_s: float) -> None:
+        loss, kl, speed = figures["loss"], figures["kld"], round(tokens_per_s)
+        self.progress.advance(1, work=self._step_work, loss=loss, kl=kl, tokens_per_s=speed)
         rate = learning_rate(self.lr, step - 1, self.steps)
-        self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
+        self.progress.log("uptrain_step", step=step, **figures, lr=rate)
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -58,10 +58,11 @@ def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:
     """
     batches = int(FITTED_SHARE * len(calls))
     numbers = sum(entering.numel() for entering, _ in calls[:batches])
+    sizes = [sum(linear.weight.numel() for linear in _linears(student.trained)) for student in students]
     wanted = [
         student
-        for student in students
-        if is_refined(student.job) and has_numbers_enough(_size(student), numbers) and _is_float32(student)
+        for student, size in zip(students, sizes, strict=True)
+        if is_refined(student.job) and has_numbers_enough(size, numbers) and _is_float32(student)
     ]
     if not wanted:
         return
@@ -74,10 +75,6 @@ def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:
 
 def _linears(module: nn.Module) -> list[nn.Linear]:
     return [inner for inner in module.modules() if isinstance(inner, nn.Linear)]
-
-
-def _size(student: Student) -> int:
-    return sum(linear.weight.numel() for linear in _linears(student.trained))
 
 
 def _is_float32(student: Student) -> bool:

@@ -88,9 +88,7 @@ def run_bld(inputs: StageInputs) -> None:
     if not jobs:
         library.finish()
         return
-    budget, *others = {Budget.of(job) for job in jobs}
-    if others:
-        raise ValueError("the jobs of one bld have one token budget")
+    budget = Budget.of(jobs[0])
     declaration, parent_dir = inputs.program.blds[inputs.name], inputs.parent_dir
     tokens = _text(inputs, budget)
     made_from = origin(parent_dir, tokens)
@@ -154,7 +152,7 @@ def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: 
     held = 0 if paged else weights_of(model) * model.dtype.itemsize
     device = this_device(model.device, model.dtype, held_bytes=held)
     parts: Sequence[Sequence[BldJob]] | None
-    if not SavedState(order).has_begun() and (needed <= free or any(order.work.glob("hidden-*.bin"))):
+    if not SavedState(order).root.exists() and (needed <= free or any(order.work.glob("hidden-*.bin"))):
         # of a single piece that does not seem to fit: free memory is no hard limit on a CPU, and a GPU out of memory is heard
         parts, make = sweeps_of(shape, order.jobs, device, whole=not paged) or [order.jobs], _swept
         if len(parts) > 1:

@@ -45,15 +45,11 @@ class SavedState:
     """Files of one order: `initial/<job>` (a piece's weights and loss before training) and `step-<k>/<job>`."""
 
     def __init__(self, order: Order) -> None:
-        self._order, self._root = order, order.work / "state"
-
-    def has_begun(self) -> bool:
-        """True if an earlier run has saved something."""
-        return self._root.exists()
+        self._order, self.root = order, order.work / "state"
 
     def forget(self) -> None:
         """Delete all that is saved."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def last_step(self) -> int | None:
         """Return the last step that all stages saved (0: the initial weights); None without a whole record of all jobs."""
@@ -65,14 +61,14 @@ class SavedState:
         return int(self._record()["step"])
 
     def _record(self) -> dict[str, Any]:
-        content = read_sealed(self._root / "saved.json")
+        content = read_sealed(self.root / "saved.json")
         return {"step": 0, "jobs": []} if content is None else dict(json.loads(content))
 
     def commit(self, step: int) -> None:
         """Record that every stage has saved this step, so that a run resumes from it; delete the state of earlier steps."""
         saved = {"step": step, "jobs": [job.id for job in self._order.jobs]}
-        write_sealed(self._root / "saved.json", json.dumps(saved))
-        for old in self._root.glob("step-*"):
+        write_sealed(self.root / "saved.json", json.dumps(saved))
+        for old in self.root.glob("step-*"):
             if int(old.name.removeprefix("step-")) < step:  # stages may be writing later ones
                 shutil.rmtree(old, ignore_errors=True)
 
@@ -107,10 +103,10 @@ class SavedState:
         return path
 
     def _initial(self, job: BldJob) -> Path:
-        return self._root / "initial" / f"{job.id}.safetensors"
+        return self.root / "initial" / f"{job.id}.safetensors"
 
     def _trained(self, step: int, job: BldJob) -> Path:
-        return self._root / f"step-{step}" / f"{job.id}.safetensors"
+        return self.root / f"step-{step}" / f"{job.id}.safetensors"
 
 
 def _write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -1,8 +1,10 @@
-"""A user who presses Ctrl-C in the middle, and what is left then."""
+"""Progress that remembers or ends a run, as a user does who presses Ctrl-C in the middle, and what is left then."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from puzzledsl.base.files import sha256_of
 from puzzledsl.base.progress import Silent
@@ -20,6 +22,36 @@ class Interrupting(Silent):
         self.left -= amount
         if self.left < 0:
             raise KeyboardInterrupt
+
+
+class Interrupted(Exception):
+    """Exception that a test's progress raises to stop a stage."""
+
+
+@dataclass
+class Recorder(Silent):
+    """A progress that remembers, and that stops the stage after `limit` advances of the task `of`."""
+
+    limit: int | None = None
+    of: str = ""
+    task: str = ""
+    advanced: int = 0
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def start(self, task: str, total: int) -> None:
+        self.task, self.advanced = task, 0
+        self.events.append(("start", {"task": task, "total": total}))
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        self.advanced += amount
+        if self.limit is not None and self.of in self.task and self.advanced >= self.limit:
+            raise Interrupted
+
+    def log(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self.events if name == event]
 
 
 def pieces_of(library: Path) -> list[Piece]:

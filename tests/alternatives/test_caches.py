@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import pytest
 
 from puzzledsl.alternatives.alternative import storage_misfit
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.precision import CACHES, PRECISIONS
+from puzzledsl.alternatives.parent import ParentAttention
+from puzzledsl.alternatives.precision import CACHES
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.families.block_configs import entry_of, from_entry, shape_of_child
 from puzzledsl.families.config import BadConfig
@@ -43,13 +40,6 @@ def test_other_names_are_none(name: str) -> None:
     assert not is_canonical(name, "attention")
 
 
-def test_nothing_is_written_without_a_type() -> None:
-    plain = ParentAttention()
-    assert "kv_cache" not in plain.model_dump_json() and "kv_cache" not in entry_of(plain, LLAMA_8B)
-    assert ParentAttention(kv_cache="fp8").model_dump(mode="json") == {"kv_cache": "fp8", "kind": "parent"}
-    assert ParentFfn().cache is None and LinearAttention().cache is None
-
-
 def test_what_a_layer_cannot_store() -> None:
     narrow = LLAMA_8B.model_copy(update={"head_dim": 48})
     assert "no whole groups of 32" in storage_misfit(ParentAttention(kv_cache="q8_0"), narrow)
@@ -70,11 +60,3 @@ def test_an_entry_with_another_type_is_refused_and_a_child_that_rounds_is_no_par
     two = LLAMA_8B.model_copy(update={"layers": 2})
     with pytest.raises(BadConfig, match="layer 0 rounds keys and values to fp8"):
         shape_of_child(content, two)
-
-
-def test_bytes_are_those_of_codes_and_scales() -> None:
-    assert {name: cache.bytes for name, cache in CACHES.items()} == {"fp8": 1, "q8_0": Fraction(34, 32)}
-    weights = PRECISIONS["q8_0"]
-    scales = Fraction(weights.scale_bytes, weights.groups[0])
-    assert CACHES["q8_0"].bytes == Fraction(weights.bits, 8) + scales
-    assert CACHES["q8_0"].group == weights.groups[0] and all(cache.flags for cache in CACHES.values())

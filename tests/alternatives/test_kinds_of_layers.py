@@ -16,7 +16,6 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateShape
 from puzzledsl.families.block_configs import entry_of, from_entry
-from puzzledsl.ir.facts import layer_kinds
 
 SIZES: dict[str, Any] = {
     "family": "llama", "layers": 4, "hidden": 64, "heads": 8, "kv_heads": 4, "head_dim": 8, "intermediate": 192,
@@ -72,12 +71,6 @@ def test_fewer_query_heads(alternative: GqaAttention, name: str, heads: int) -> 
     assert type(alternative).from_json(alternative.model_dump_json()) == alternative
 
 
-def test_todays_attention_keeps_its_json() -> None:
-    written = GqaAttention(kv_heads=2, window=64).model_dump(mode="json")
-    assert written == {"kind": "gqa", "kv_heads": 2, "window": 64}
-    assert "num_attention_heads" not in entry_of(GqaAttention(kv_heads=2), DENSE)
-
-
 def test_figures_of_the_parent() -> None:
     parent = ParentFfn()
     assert [parent.answers_to("mlp", own) for own in (DENSE, MIXTURE, STATE)] == [True, False, False]
@@ -90,31 +83,3 @@ def test_figures_of_the_parent() -> None:
     assert attention.figure("window", windowed) == Fraction(64)
     assert GqaAttention(kv_heads=2).figure("window", windowed) == Fraction(64)
     assert [own.ffn_width for own in (DENSE, MIXTURE, STATE)] == [192, 80, 0]
-
-
-def test_layers_with_a_like_sub_block_are_one_group() -> None:
-    shape = DENSE.with_layers(
-        [{"window": 64 if i % 2 else None, "intermediate": 96 if i > 1 else 192} for i in range(4)]
-    )
-    assert [layers for _, layers in shape.kinds()] == [(0,), (1,), (2,), (3,)]
-    assert [layers for _, layers in shape.kinds_of("attention")] == [(0, 2), (1, 3)]
-    assert [layers for _, layers in shape.kinds_of("ffn")] == [(0, 1), (2, 3)]
-
-
-def test_kinds_of_layers_in_words() -> None:
-    assert layer_kinds(DENSE) == []
-    assert layer_kinds(MIXTURE) == ["every layer: 8 experts of 32, 2 a token, 16 shared"]
-    each = [
-        ("mamba2", "none", None),
-        ("attention", "none", 64),
-        ("none", "dense", None),
-        ("mamba2", "none", None),
-    ]
-    hybrid = STATE.with_layers(
-        [{"mixer": mixer, "ffn": ffn, "window": window} for mixer, ffn, window in each]
-    )
-    assert layer_kinds(hybrid) == [
-        "layers 0, 3: Mamba2",
-        "layer 1: attention, window 64",
-        "layer 2: FFN of 192",
-    ]

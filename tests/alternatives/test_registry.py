@@ -14,11 +14,9 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import PARENTS, ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import ATTENTION, FFN, KINDS, is_canonical
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.block_configs import from_entry
-from puzzledsl.ir.nodes import LayerChoice
 
 LLAMA_8B = Shape(
     family="llama", layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, intermediate=14336, vocab=128256, tied=False
@@ -59,23 +57,6 @@ def test_names_are_canonical_in_their_sub_block_alone_and_parts_make_up_the_whol
     if example.kind != "moe":  # several GPUs' matrices add up if all divides: key/value heads, no router
         for gpus in (1, 2, 4) if example.kind != "gqa" else (1, 2):
             assert gpus * example.size(LLAMA_8B, gpus).matrices == example.size(LLAMA_8B).matrices
-
-
-def test_a_module_that_no_package_has_is_an_error() -> None:
-    entry = {"no_op": False, "replace_with_linear": False, "module": "mamba", "arguments": {}}
-    with pytest.raises(ValueError, match='"mamba"'):
-        from_entry("attention", entry, LLAMA_8B)
-
-
-def test_a_choice_with_the_parent_keeps_its_order() -> None:
-    fewer, narrow = GqaAttention(kv_heads=4), MlpFfn(width=8)
-    choice = LayerChoice(attention=(fewer,), ffn=(ParentFfn(), narrow))
-    full = choice.with_parent()
-    assert full.attention == (fewer, PARENTS["attention"])
-    assert full.ffn == choice.ffn
-    assert full.with_parent() == full
-    assert [list(names) for names in choice.by_name()] == [["gqa4", "parent"], ["parent", "mlp8"]]
-    assert LayerChoice.of_parent().with_parent() == LayerChoice.of_parent()
 
 
 def test_the_interface_is_small_and_nothing_outside_asks_for_no_ops_by_name() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from puzzledsl.alternatives.shape import LAYER_FIELDS, LayerShape, Shape
-from puzzledsl.families.registry import FAMILIES, shape_of_config
+from puzzledsl.families.registry import FAMILIES
 
 PLAIN = Shape(
     family="llama", layers=4, hidden=8, heads=2, kv_heads=1, head_dim=4, intermediate=16, vocab=9, tied=True
@@ -17,12 +17,6 @@ def test_a_family_is_named_after_its_file_and_every_field_of_a_layer_is_one_of_a
     assert all(FAMILIES[name].model_type == name for name in FAMILIES)
     assert set(LAYER_FIELDS) <= set(Shape.model_fields)
     assert set(LAYER_FIELDS) == set(LayerShape.model_fields) - {"layers"}
-
-
-def test_alike_layers_share_the_shape_itself() -> None:
-    assert PLAIN.each == (PLAIN,) * 4 and PLAIN.at(2) is PLAIN
-    assert list(PLAIN.kinds()) == [(PLAIN, (0, 1, 2, 3))]
-    assert "by_layer" not in json.loads(PLAIN.canonical_json())
 
 
 def test_what_most_layers_have_is_the_shape_s_own() -> None:
@@ -37,13 +31,3 @@ def test_what_most_layers_have_is_the_shape_s_own() -> None:
     again = Shape.from_json(shape.canonical_json())
     assert again == shape and hash(again) == hash(shape) and again.digest() == shape.digest()
     assert again.with_layers([{"window": None, "kv_heads": 1}] * 4) == PLAIN
-
-
-def test_a_qwen_s_upper_layers_have_windows() -> None:
-    content = {
-        "model_type": "qwen2", "num_hidden_layers": 4, "hidden_size": 8, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "intermediate_size": 16, "vocab_size": 9,
-    }  # fmt: skip
-    windows = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 3}
-    assert shape_of_config(content).window is None
-    assert [own.window for own in shape_of_config(content | windows).each] == [None, None, None, 64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,19 +32,13 @@ def ray_with(workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def workers(pid: int | None = None) -> list[int]:
-    """Process ids of a process's workers (default: this one's): Ray names a process after what it does."""
-    return sorted(child for child, name in descendants(pid or os.getpid()) if name.startswith(b"ray::Member"))
-
-
-def descendants(pid: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the ids and command lines of the processes that a process has started, directly or not."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and int(entry.name) != pid and pid in _ancestors(int(entry.name)):
-                yield int(entry.name), (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
+def workers() -> Iterator[int]:
+    """Yield the process ids of the workers that this process has started, directly or not: Ray names them after what they do."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_worker = (entry / "cmdline").read_bytes().startswith(b"ray::Member")
+            if is_worker and os.getpid() in _ancestors(int(entry.name)):
+                yield int(entry.name)
 
 
 def _ancestors(pid: int) -> Iterator[int]:
@@ -65,7 +59,7 @@ class Killer(Silent):
         self.units += amount
         if self.after and self.units >= self.after[0]:
             self.after.pop(0)
-            self.killed.append(workers()[-1])
+            self.killed.append(max(workers()))
             os.kill(self.killed[-1], signal.SIGKILL)
 
     def log(self, event: str, **fields: object) -> None:

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
 from puzzledsl.cluster.ray_tasks import RayTeam, RayTeams, Team, Workers, cause_of
 from puzzledsl.cluster.tasks import Executor, NoWorkers, Step, Task, TeamSpec, WorkerLost
+from tests.refused import refused
 
 
 class Lost(Exception):
@@ -151,18 +151,9 @@ def test_workers_that_join_get_tasks_without_any_loss() -> None:
     assert len(doubled(pretended, 40)) == 40 and len(pretended.started) == 3
 
 
-def test_teams_stay_for_the_next_list() -> None:
-    pretended = Pretended(2)
-    teams = ray_teams(pretended)
-    for _ in range(3):
-        assert len(list(teams.run(doubling(4)))) == 4
-    assert len(pretended.started) == 2
-
-
 def test_a_task_that_ends_every_worker_ends_the_run() -> None:
-    with pytest.raises(DiagnosticError) as caught:
-        doubled(Pretended(1, lost_at=frozenset(range(1, 1000))), 4)
-    assert caught.value.diagnostics[0].code == "E1424" and "killed" in caught.value.diagnostics[0].message
+    found = refused(doubled, Pretended(1, lost_at=frozenset(range(1, 1000))), 4)
+    assert found.code == "E1424" and "killed" in found.message
 
 
 def test_a_mistake_is_raised_and_no_loss() -> None:
@@ -172,9 +163,7 @@ def test_a_mistake_is_raised_and_no_loss() -> None:
 
 def test_without_any_worker_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_tasks, "ALONE_S", 0.0)
-    with pytest.raises(DiagnosticError) as caught:
-        doubled(Pretended(0), 1)
-    assert caught.value.diagnostics[0].kind == NoWorkers
+    assert refused(doubled, Pretended(0), 1).kind == NoWorkers
 
 
 def chained(names: Sequence[int]) -> list[Task]:
@@ -228,9 +217,7 @@ def test_workers_of_another_kind_alone_end_the_run(monkeypatch: pytest.MonkeyPat
     assert len(list(teams.run([Task.call(n, "kind") for n in range(4)]))) == 4
     teams._teams = [team for team in teams._teams if not team.is_alike]
     assert len(teams._teams) == 1
-    with pytest.raises(DiagnosticError) as caught:
-        list(teams.run([Task.call("last", "kind")]))
-    assert caught.value.diagnostics[0].kind == NoWorkers
+    assert refused(list, teams.run([Task.call("last", "kind")])).kind == NoWorkers
 
 
 def test_the_cause_of_a_failed_step_is_found_behind_the_steps_that_waited_for_it() -> None:

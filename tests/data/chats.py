@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from transformers import PreTrainedTokenizerFast
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.data.documents import Text, documents
 from puzzledsl.data.streams import TokenRows, token_rows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Where
+from tests.refused import refused
 from tests.tiny import tiny_tokenizer
 
 WHERE = Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)
@@ -101,8 +101,6 @@ def read(
 
 def failure(source: nodes.Data, base: Path, **sizes: Any) -> Diagnostic:
     """The only diagnostic of reading it, at its declaration."""
-    with pytest.raises(DiagnosticError) as caught:
-        read(source, base, **sizes)
-    (problem,) = caught.value.diagnostics
+    problem = refused(read, source, base, **sizes)
     assert problem.span is not None and problem.span.line == WHERE.line
     return problem

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.chat import ChatWriter
 from puzzledsl.data.documents import Conversation, Place, TokenDocument
 from puzzledsl.ir import nodes
@@ -30,6 +29,7 @@ from tests.data.chats import (
     read,
     write_chats,
 )
+from tests.refused import refused
 
 LONG = [QUESTION, ANSWER, MORE, END]
 
@@ -96,18 +96,14 @@ def test_answers_of_unusual_templates_and_conversations() -> None:
 def test_what_cannot_be_written_is_a_diagnostic(
     template: str | None, messages: list[dict[str, str]], code: str, said: str
 ) -> None:
-    with pytest.raises(DiagnosticError) as caught:
-        written(template, messages)
-    (problem,) = caught.value.diagnostics
+    problem = refused(written, template, messages)
     assert problem.code == code and said in problem.message
     assert problem.span is not None and problem.span.line == 3
 
 
 def test_a_slow_tokenizer_cannot_tell_where_answers_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(chat_tokenizer()), "is_fast", False)
-    with pytest.raises(DiagnosticError) as caught:
-        written(CHATML, LONG)
-    assert [problem.code for problem in caught.value.diagnostics] == ["E1213"]
+    assert refused(written, CHATML, LONG).code == "E1213"
     assert learned_text(written(MARKED, LONG), MARKED) == "It is 4.<|im_end|>Yes, 4.<|im_end|>"
 
 

@@ -78,15 +78,6 @@ def test_a_mix_takes_turns_between_its_parts(base: Path) -> None:
     assert blocks(mix(corpus=2, stories=1), base, 7) == mixed[:7]
 
 
-def test_a_mix_reads_the_caches_of_its_parts(base: Path) -> None:
-    alone = blocks(mix(corpus=2, stories=1), base, 9)
-    cache = base / "cache"
-    blocks(text("corpus.txt"), base, 1, cache), blocks(text("stories.txt"), base, 1, cache)
-    files = {path.name for path in cache.iterdir()}
-    assert blocks(mix(corpus=2, stories=1), base, 9, cache) == alone
-    assert {path.name for path in cache.iterdir()} == files
-
-
 def test_the_part_that_is_too_short_is_named(base: Path) -> None:
     problem = failure(mix(corpus=1, stories=1), base, context=8, tokens=8 * 200)
     assert problem.code == "E1208" and "`mixed` draws 800 tokens from `stories`" in problem.message
@@ -105,9 +96,3 @@ def test_files_documents_and_fingerprint_are_those_of_the_parts(base: Path) -> N
     assert before != data_fingerprint(text("corpus.txt"), base)
     (base / "stories.txt").write_text("another story")
     assert before != data_fingerprint(data, base)
-
-
-def test_a_missing_file_is_told_of_its_part(base: Path) -> None:
-    (base / "stories.txt").unlink()
-    problem = failure(mix(corpus=2, stories=1), base)
-    assert problem.code == "E1201" and "`stories`" in problem.message

@@ -30,8 +30,8 @@ from tests.data.chats import (
     texts_of,
     write_chats,
 )
+from tests.interrupting import Recorder
 from tests.tiny import tiny_tokenizer
-from tests.uptrain.cases import Recorder
 
 
 def rows_of(base: Path, texts: list[str], name: str = "d.jsonl") -> nodes.JsonlData:

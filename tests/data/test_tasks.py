@@ -12,21 +12,13 @@ from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.data.documents import Place, Text, documents
 from puzzledsl.data.streams import Making, in_part
-from puzzledsl.data.tasks import Item, answered, encode_choice, encode_item, read_tasks
+from puzzledsl.data.tasks import answered, encode_choice, encode_item, read_tasks
 from puzzledsl.ir import nodes
 from tests.data.chats import data, failure
 from tests.language.rules import program
 from tests.tiny import tiny_tokenizer
 
 GOOD = {"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}
-
-
-def test_items_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
-    lines = [json.dumps(GOOD | {"answer": i % 2}) for i in range(4)]
-    (tmp_path / "t.jsonl").write_text("\n\n".join(lines) + "\n")
-    items = read_tasks(tmp_path / "t.jsonl", 3)
-    assert items == tuple(Item("2 + 2 is", ("four", "five"), i % 2) for i in range(3))
-    assert len(read_tasks(tmp_path / "t.jsonl")) == 4
 
 
 BAD = (
@@ -62,12 +54,6 @@ def test_each_choice_may_have_a_context(tmp_path: Path) -> None:
     encoded = encode_item(tokenizer, item)
     assert [tokenizer.decode(choice.ids) for choice in encoded] == ["Ann left.", "Bob left."]
     assert [choice.start for choice in encoded] == [3, 3]
-
-
-def test_one_context_is_every_choice_s_which_begin_where_it_ends() -> None:
-    assert Item("a", ("b", "c"), 0).contexts == ("a", "a")
-    encoded = encode_choice(tiny_tokenizer(), "ab", "cd")
-    assert tiny_tokenizer().decode(encoded.ids) == "ab cd" and encoded.start == 2
 
 
 def test_a_token_over_the_border_belongs_to_the_choice() -> None:

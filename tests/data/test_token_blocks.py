@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ from tokenizers.processors import TemplateProcessing
 
 from puzzledsl.base.files import seal
 from puzzledsl.data import streams
-from puzzledsl.data.documents import Place, Text
 from puzzledsl.data.streams import token_rows
 from puzzledsl.ir import nodes
 from tests.blocks import token_blocks
-from tests.data.chats import data, failure, jsonl, read, text, texts_of
+from tests.data.chats import data, failure, jsonl, text, texts_of
 from tests.tiny import tiny_tokenizer
 
 END = 2
@@ -165,21 +163,3 @@ def test_another_process_maps_the_same_files(tmp_path: Path) -> None:
     file.write_bytes(content)
     assert file.name.encode() in travelling and len(travelling) < 4000
     assert torch.equal(pickle.loads(travelling)[:], found[:])
-
-
-def test_a_data_set_of_the_hub_is_read_once_for_a_build(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every stage has the same text, whatever becomes of it on the hub."""
-    source, asked = data(nodes.HfData(id="someone/something")), []
-
-    def elsewhere(place: Place) -> Iterator[Text]:
-        asked.append(place)
-        return iter([Text(f"text {i}") for i in range(40)])
-
-    monkeypatch.setattr(streams, "documents_at", elsewhere)
-    plain = read(source, tmp_path, cache="other", tokens=64)
-    for _ in range(2):
-        kept = read(source, tmp_path, tokens=64)
-        assert torch.equal(kept[:], plain[:])
-    assert len(asked) == 2

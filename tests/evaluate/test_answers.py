@@ -16,6 +16,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Answer
 from puzzledsl.models.families.load import load_tokenizer
 from tests.evaluate.cases import evaluated, with_eval
+from tests.refused import refused
 from tests.uptrain.cases import Case, make_case
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}[assistant]"
@@ -133,9 +134,7 @@ def test_files_of_prompts(case, tmp_path):
 def test_a_line_that_is_no_prompt_is_told_with_its_place(tmp_path, line, reason):
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "Why?"}\n' + line + "\n")
-    with pytest.raises(DiagnosticError) as error:
-        prompts_of_file(path, None)
-    (problem,) = error.value.diagnostics
+    problem = refused(prompts_of_file, path, None)
     assert problem.code == "E1221"
     assert problem.message.startswith(f"line 2 of `{path}` is no prompt: {reason}")
 
@@ -144,9 +143,7 @@ def test_a_line_that_is_no_prompt_is_told_with_its_place(tmp_path, line, reason)
 def test_a_file_without_prompts(tmp_path, content):
     path = tmp_path / "p.txt"
     path.write_bytes(content)
-    with pytest.raises(DiagnosticError) as error:
-        prompts_of_file(path, None)
-    assert error.value.diagnostics[0].code == "E1220"
+    assert refused(prompts_of_file, path, None).code == "E1220"
 
 
 def test_a_prompt_that_is_too_long(case, tmp_path):

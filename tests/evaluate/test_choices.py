@@ -123,18 +123,6 @@ def test_models_that_take_no_mask_or_forget_do_not_share():
     assert not can_share(model, 12)
 
 
-def test_greedy_choices_are_what_greedy_decoding_writes(child):
-    _, model = child
-    ids = [30, 40, 50]
-    while len(ids) < 7:
-        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    other = (*ids[:6], (ids[6] + 1) % 260)
-    asked = [(EncodedChoice(tuple(ids), 3), EncodedChoice(other, 3))]
-    for share in (True, False):
-        [[yes, no]] = score_choices(model, asked, share_context=share, greedy=True)
-        assert (yes.greedy, no.greedy) == (True, False)
-
-
 def test_accuracy_counts_wholes_and_characters():
     asked = [
         Item("c", ("ab", "abcdefgh"), 1),

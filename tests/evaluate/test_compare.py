@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from puzzledsl.evaluate import compare as module
-from puzzledsl.evaluate.compare import compare, counted, kept, student, text_gap
+from puzzledsl.evaluate.compare import compare, kept, student, text_gap
 from puzzledsl.ir.tables import Figure, Interval, TextGap
 
 
@@ -119,11 +119,6 @@ def test_a_parent_at_chance_has_nothing_to_keep_and_is_left_out_of_the_pool():
     assert found["pooled"].model_dump(exclude={"figures"}) == found["easy"].model_dump(exclude={"figures"})
     alone = kept({"hard": child}, {"hard": guessing}, chances)["pooled"]
     assert alone.verdict == "parent_at_chance" and alone.chance_corrected is None
-
-
-def test_the_normalised_accuracy_counts_where_every_item_has_it():
-    samples = {"a": [1.0, 0], "a_norm": [0.0, 0], "group": [1.0, 1], "group_norm": [1.0], "exact": [1.0]}
-    assert counted(samples) == {"a": "a_norm", "group": "group", "exact": "exact"}
 
 
 def test_the_same_answers_give_the_same_intervals_in_any_company():

@@ -9,18 +9,18 @@ import torch
 
 from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.bench import Bench
-from puzzledsl.evaluate.choices import Scored
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName, TooLargeToTime
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Evaluation
 from puzzledsl.measure.whole import Samples
 from tests.evaluate.cases import evaluated, figures_of, with_eval, write_quiz
+from tests.interrupting import Interrupted, Recorder
 from tests.pieces.train.bld_programs import WHERE
-from tests.uptrain.cases import Case, Interrupted, Recorder, make_case
+from tests.refused import refused
+from tests.uptrain.cases import Case, make_case
 
 SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s", "latency_s", "throughput")
 QUALITY = {"kl", "perplexity"} | {f"top{k}_agreement" for k in (1, 5, 10)}
@@ -95,9 +95,7 @@ def test_a_model_larger_than_memory_is_compared_and_asked_but_not_timed(case, tm
     assert {model.model: model.figures for model in found.models} == expected
     assert found.answers == () and found.comparisons[0].repetition is None, "it is asked for no text"
     assert len(progress.named("paged")) >= 2
-    with pytest.raises(DiagnosticError) as error:
-        evaluated(case, tmp_path / "timed")
-    assert error.value.diagnostics[0].kind == TooLargeToTime
+    assert refused(evaluated, case, tmp_path / "timed").kind == TooLargeToTime
 
 
 def test_tasks_are_answered_in_the_dtype_that_is_declared(case, result, tmp_path, monkeypatch):
@@ -204,27 +202,5 @@ def test_what_cannot_be_evaluated_is_a_diagnostic(case, tmp_path, changes, probl
     changed = with_eval(case, **changes)
     if changes.get("data", "mix") is None:
         changed.program = changed.program.model_copy(update={"data": {}})
-    with pytest.raises(DiagnosticError) as error:
-        evaluated(changed, tmp_path / "work")
-    (found,) = error.value.diagnostics
+    found = refused(evaluated, changed, tmp_path / "work")
     assert found.kind == problem and found.span is not None
-
-
-def test_a_child_s_window_that_an_item_exceeds_does_not_forbid_sharing(tmp_path, monkeypatch):
-    """It goes by positions, which are distances in a shared row too; the parent's own would (`can_share`)."""
-    shared = []
-
-    def spy(model, items, *, share_context, advance):
-        shared.append(share_context)
-        return [[Scored()] * len(item) for item in items]
-
-    monkeypatch.setattr(bench, "score_choices", spy)
-    made = make_case(tmp_path / "case")
-    config = json.loads((made.child / "config.json").read_text())
-    line = {"context": "0123456789", "choices": ["a", "b"], "answer": 0}
-    (made.base / "quiz.jsonl").write_text(json.dumps(line) + "\n")
-    for window in (12, 11):  # the item has 12 tokens
-        config["block_configs"][1]["attention"]["window_length"] = window
-        (made.child / "config.json").write_text(json.dumps(config))
-        evaluated(with_eval(made, items=None), tmp_path / "work")
-    assert shared == [True] * 4  # parent, child; parent, child

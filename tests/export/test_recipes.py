@@ -32,7 +32,7 @@ from puzzledsl.ir.measured_engines import RECIPES, Recipe
 from tests.cases import more
 from tests.children import Choice
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
-from tests.uptrain.cases import Recorder
+from tests.interrupting import Recorder
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("llama_cpp_py_sync")

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.alternatives.weights import mixer_weights
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
@@ -72,34 +71,6 @@ TINY = {
     "qwen3_5_text": TINY_DENSE,
     "qwen3_5_moe_text": TINY_MOE,
 }
-
-
-def test_a_pattern_is_a_sub_block_a_layer() -> None:
-    shape = shape_of_config(NANO_30B)
-    kinds = [f"{own.mixer}/{own.ffn}" for own in shape.each[:7]]
-    assert kinds == [*["mamba2/none", "none/moe"] * 2, "mamba2/none", "attention/none", "none/moe"]
-    assert shape.state == StateShape(heads=64, head_dim=64, groups=8, state=128, conv=4)
-    assert (shape.gated, shape.rope, shape.router_bias, shape.shared_width) == (False, False, True, 3712)
-
-
-@pytest.mark.parametrize("words", [("mamba", "attention"), ("linear_attention", "full_attention")])
-def test_words_and_letters_give_the_same_shape(words: tuple[str, str]) -> None:
-    mamba, attention = words
-    listed = {"M": mamba, "*": attention, "-": "mlp", "E": "moe"}
-    other = {k: v for k, v in NANO_30B.items() if k not in ("hybrid_override_pattern", "num_hidden_layers")}
-    other["layers_block_type"] = [listed[letter] for letter in NANO_30B["hybrid_override_pattern"]]
-    assert shape_of_config(other) == shape_of_config(NANO_30B)
-
-
-def test_every_fourth_layer_attends() -> None:
-    shape = shape_of_config(NEXT_80B)
-    assert [own.mixer for own in shape.each] == (["delta_net"] * 3 + ["attention"]) * 12
-    assert {own.ffn for own in shape.each} == {"moe"} and shape.intermediate == 0
-    listed = NEXT_80B | {"layer_types": ["linear_attention"] * 47 + ["full_attention"]}
-    assert [own.mixer for own in shape_of_config(listed).each] == ["delta_net"] * 47 + ["attention"]
-    sparse = shape_of_config(NEXT_80B | {"mlp_only_layers": [3], "decoder_sparse_step": 2})
-    assert [own.ffn for own in sparse.each[:6]] == ["dense", "moe", "dense", "dense", "dense", "moe"]
-    assert sparse.intermediate == 5120
 
 
 @pytest.mark.parametrize(

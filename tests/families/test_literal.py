@@ -27,12 +27,6 @@ def own(shape: Shape, field: str) -> list[Any]:
     return [getattr(layer, field) for layer in shape.each]
 
 
-def test_a_literal_of_an_all_alike_parent_has_no_layers() -> None:
-    shape = shape_of_literal(family(qk_norm=True), SIZES)
-    assert shape == Shape(family="llama", kv_heads=8, tied=False, qk_norm=True, **SIZES)
-    assert "by_layer" not in shape.model_dump()
-
-
 def test_what_is_written_beats_what_the_family_says() -> None:
     says = family("full_every", window=64, full_every=3, attention_bias=True)
     shape = shape_of_literal(says, {**SIZES, "window": 32, "attention_bias": False})
@@ -40,12 +34,6 @@ def test_what_is_written_beats_what_the_family_says() -> None:
     assert not shape.attention_bias
     assert own(shape_of_literal(says, {**SIZES, "full_every": 2}), "window") == [64, None] * 3
     assert own(shape_of_literal(family(no_rope_every=3), SIZES), "rope") == [True, True, False] * 2
-
-
-def test_sizes_that_no_layer_has_are_left_out() -> None:
-    assert shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS}).intermediate == 0
-    assert shape_of_literal(family(), {**SIZES, **EXPERTS}).experts == 0
-    assert shape_of_literal(family(mixer="attention"), {**SIZES, "mixer": STATE}).state is None
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError, SeveralGpus
+from puzzledsl.base.diagnostics import CannotRealise, SeveralGpus
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
 from puzzledsl.measure import estimate
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.errors import NoSuchDevice, NoWorkload
-from puzzledsl.measure.place import device_of, memory_bytes
+from puzzledsl.measure.place import device_of
+from tests.interrupting import Interrupted, Recorder
 from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
-from tests.uptrain.cases import Interrupted, Recorder
+from tests.refused import refused
 
 SIZES = {"layers": 4, "hidden": 96, "intermediate": 384, "heads": 4, "kv_heads": 2, "head_dim": 32}
 
@@ -96,20 +97,6 @@ def test_interrupted_measuring_goes_on(tmp_path):
     assert len(progress.named("measure_check")) == 3
 
 
-def test_unfinished_work_of_another_workload_is_not_used(tmp_path):
-    with pytest.raises(Interrupted):
-        measure(tmp_path, program(tmp_path), Recorder(limit=2))
-    with pytest.raises(Interrupted):
-        measure(tmp_path, program(tmp_path, batches=(3,)), Recorder(limit=1))
-    works = [path.name.partition(".")[0] for path in (tmp_path / "work").iterdir()]
-    assert sorted(map(works.count, set(works))) == [1, 2]
-
-
-def test_several_batches_ascend(tmp_path, few_rounds):
-    table = measure(tmp_path, program(tmp_path, batches=(3, 1)))
-    assert [costs.batch for costs in table.scenarios["chat"]] == [1, 3]
-
-
 def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, few_rounds):
     shape = program(tmp_path, batches=()).parents["p"].shape
     sizes = [a.size(shape).params for a in (ATTENTION[0], FFN[0])]
@@ -118,29 +105,17 @@ def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, few_rounds):
     table = measure(tmp_path, program(tmp_path, batches=(), memory=weights + 3 * cache))
     assert [c.batch for c in table.scenarios["chat"]] == [1, 2]
     assert {c.capacity_bytes for c in table.scenarios["chat"]} == {weights + 3 * cache}
-    with pytest.raises(DiagnosticError) as error:
-        measure(tmp_path, program(tmp_path, batches=(), memory=weights))
-    assert error.value.diagnostics[0].kind == NoWorkload
+    assert refused(measure, tmp_path, program(tmp_path, batches=(), memory=weights)).kind == NoWorkload
 
 
 def test_what_cannot_be_built_cannot_be_measured(tmp_path):
     moe = MoeFfn(experts=4, top_k=1, width=8)
-    with pytest.raises(DiagnosticError) as error:
-        measure(tmp_path, program(tmp_path, ffn=(*FFN, moe)))
-    assert error.value.diagnostics[0].kind == CannotRealise
+    assert refused(measure, tmp_path, program(tmp_path, ffn=(*FFN, moe))).kind == CannotRealise
 
 
 @pytest.mark.parametrize(("spec", "problem"), [({"device": "npu"}, NoSuchDevice), ({"gpus": 2}, SeveralGpus)])
 def test_a_device_that_is_not_there_is_a_diagnostic_at_the_declaration(spec, problem):
     assert device_of(hardware(dtype="bf16")) == (torch.device("cpu"), torch.bfloat16)
-    with pytest.raises(DiagnosticError) as error:
-        device_of(hardware(**spec))
-    (found,) = error.value.diagnostics
+    found = refused(device_of, hardware(**spec))
     assert found.kind == problem and found.span is not None
     assert found.span.line == WHERE.line and found.help
-
-
-def test_memory_is_what_is_declared_or_what_is_there():
-    cpu = torch.device("cpu")
-    assert memory_bytes(hardware(memory_bytes=123), cpu) == 123
-    assert memory_bytes(hardware(), cpu) > 1 << 28

@@ -8,15 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir.nodes import Scenario, Traffic
-from puzzledsl.measure.stopwatch import spread, undisturbed
-from puzzledsl.measure.whole import DECODE_WINDOW, Forward, WholeTimer, Workload, needs_prefill, served_work
+from puzzledsl.measure.whole import DECODE_WINDOW, Forward, Workload, needs_prefill, served_work
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.families.load import frozen, load_parent
+from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE
 from tests.tiny import FAMILIES, save_tiny, tiny_model
@@ -73,23 +71,6 @@ def test_the_window_lies_within_the_generation(prompt, output):
     assert workload.context + workload.window <= prompt + output + 1
 
 
-def test_a_round_runs_one_prompt_and_a_window_of_steps():
-    calls, model = [], tiny_model()
-
-    def note(module, args, kwargs, out) -> None:
-        calls.append(kwargs["input_ids"].shape)
-
-    model.register_forward_hook(note, with_kwargs=True)
-    prefill, steps = WholeTimer(model, Workload(3, 5, 20)).round()
-    assert calls == [(3, 5)] + [(3, 1)] * DECODE_WINDOW
-    assert prefill > 0 and len(steps) == DECODE_WINDOW
-
-
-def test_interruptions_do_not_count():
-    assert undisturbed([1.0] * 8 + [9.0] * 2) == 1.0 and undisturbed([2.0]) == 2.0
-    assert spread([1.0]) == 0 and spread([1.0, 1.0, 1.0]) == 0 and spread([1.0, 2.0, 3.0]) > 0
-
-
 @pytest.mark.parametrize(("batch", "timed"), [(1, True), (2, False), (8, False)])
 def test_prompts_of_traffic_are_timed_at_one_sequence_and_the_work_of_a_load_is_its_tokens(batch, timed):
     where = {"name": "s", "hardware": "h", "where": WHERE}
@@ -100,36 +81,3 @@ def test_prompts_of_traffic_are_timed_at_one_sequence_and_the_work_of_a_load_is_
     assert needs_prefill(loads, load) == timed
     work, less = (served_work(shape, load, 4, prefill=prefill) for prefill in (True, False))
     assert 0 < less < work
-
-
-class Products(TorchDispatchMode):
-    """Counter of batched products, which multiply a copy of a weight for each sequence."""
-
-    def __init__(self):
-        super().__init__()
-        self.batched = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.bmm.default:
-            self.batched.append(tuple(args[1].shape))
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@torch.no_grad()
-def test_the_head_of_a_frozen_model_multiplies_a_slice_as_one_matrix(batch):
-    model = tiny_model().to(torch.bfloat16)
-    vocab, hidden = model.lm_head.weight.shape
-    ids = torch.zeros(batch, 5, dtype=torch.int64)
-    model.requires_grad_(True)
-    wanted = model(ids, logits_to_keep=1).logits
-    model.requires_grad_(False)
-    with Products() as before:
-        model(ids, logits_to_keep=1)
-    assert before.batched == [(batch, hidden, vocab)]
-    frozen(model)
-    with Products() as after:
-        logits = model(ids, logits_to_keep=1).logits
-    assert after.batched == [] and torch.equal(logits, wanted)
-    frozen(model)
-    assert len(model.lm_head._forward_pre_hooks) == 1

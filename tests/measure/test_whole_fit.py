@@ -92,15 +92,6 @@ def test_mixtures_hold_every_alternative_and_are_unequal():
         assert all(LAYERS // 4 <= of_parent <= LAYERS - LAYERS // 4 for of_parent, *_ in counts)
 
 
-def test_layers_of_another_kind_have_their_own():
-    labels = {s: (*names, *(f"{name}@1" for name in names)) for s, names in LABELS.items()}
-    kinds = (0, 1) * 6
-    for seed in range(5):
-        child = mixture(labels, kinds, seed)
-        for sub_block in LABELS:
-            assert [int("@1" in name) for name in child[sub_block]] == [*kinds]
-
-
 def test_ends_are_found_beside_the_layers():
     """The head in 4 bits takes less time; its models differ from the parent in layers, too."""
     ends = {"parent/parent": 3e-3, "parent/parent@q8_0": 2.2e-3, "parent/parent@q4_0": 1.2e-3}

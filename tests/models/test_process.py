@@ -116,32 +116,6 @@ def test_control_groups_of_both_versions(tmp_path: Path) -> None:
     assert list(machine._left_in_control_groups(tmp_path, membership)) == [1600]
 
 
-FAULTS = """
-import ctypes, resource
-from puzzledsl.models.kernels.products import keep_freed_memory
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-assert keep_freed_memory()
-size = 30 << 20
-for _ in range(3):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    pieces = [libc.malloc(size) for _ in range(4)]
-    for piece in pieces:
-        ctypes.memset(piece, 1, size)
-    for piece in pieces:
-        libc.free(piece)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.more
-@pytest.mark.skipif(not keep_freed_memory(), reason="not glibc, or less than 2 GiB free")
-def test_freed_memory_is_taken_again() -> None:
-    first, *later = map(int, output_of(FAULTS))
-    assert all(faults < first / 10 for faults in later)
-
-
 def test_without_glibc_or_where_memory_is_short_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products.ctypes, "CDLL", lambda _: object())
     assert not keep_freed_memory.__wrapped__()

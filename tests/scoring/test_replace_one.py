@@ -13,9 +13,9 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures
+from tests.refused import refused
 from tests.scoring.cases import PARENT, Case
 from tests.tiles import cut
 from tests.tiny import FAMILIES, tiny_tokenizer
@@ -115,18 +115,8 @@ def test_all_metrics_come_from_one_pass(small: Case, monkeypatch: pytest.MonkeyP
     assert len({table.ffn[0]["linear"] for table in (kl, loss, cosine)}) == 3
 
 
-def test_figures_of_other_pieces_are_not_used(small: Case) -> None:
-    right = small.anew().ffn
-    (kept,) = small.kept()
-    lines = {"key": "other"}, [0, "ffn", "linear", {"kl_divergence": 9.0}]
-    kept.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert small.score().ffn == right
-
-
 def failure(case: Case, **method: Any) -> tuple[str, str]:
-    with pytest.raises(DiagnosticError) as caught:
-        case.score(**method)
-    (diagnostic,) = caught.value.diagnostics
+    diagnostic = refused(case.score, **method)
     return diagnostic.code, diagnostic.message
 
 
@@ -187,6 +177,3 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
             drops.append(parent - naive_accuracy(small.assembled(layers), items[:20]))
             assert table.ffn[layer][ffn.name] == pytest.approx(drops[-1])
     assert len(set(drops)) > 1, "the replacements differ, or this shows nothing"
-
-
-# ---------------------------------------------------------------- memory

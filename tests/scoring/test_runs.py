@@ -69,20 +69,3 @@ def test_single_scores_are_as_without_runs_and_share_their_figures(
     assert case.score(metric="kl_divergence", samples=40) == plain  # the runs' figures are there now
     assert values(case.score(metric="cosine", samples=40, runs=(3, 3))).keys() == {(0, 3), (1, 3), (2, 3)}
     assert len(measured) == 9
-
-
-def test_an_interrupted_run_goes_on_to_the_same_bytes(case: Case) -> None:
-    whole = case.anew().canonical_json()
-    (kept,) = case.kept()
-    bytes_of = kept.read_bytes()
-    case.forget()
-    for after in (1, 9, 17, 20):
-        case.interrupted(after)
-    assert case.score("cut").canonical_json() == whole
-    assert sorted(kept.read_bytes().splitlines()) == sorted(bytes_of.splitlines())
-
-
-def test_paged_parents_find_the_same(case: Case, request: pytest.FixtureRequest) -> None:
-    expected = case.anew()
-    request.getfixturevalue("paged")
-    assert case.anew() == expected

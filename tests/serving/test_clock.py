@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
-from puzzledsl.evaluate.units import usual_speed
+from puzzledsl.evaluate.units import speed_of
 from puzzledsl.export import engines
 from puzzledsl.export.engines import ask, llama_cpp_engine
 from puzzledsl.export.engines.ask import Session, SessionFailed, build_of, python_of
@@ -30,8 +29,9 @@ from puzzledsl.serving import clock
 from puzzledsl.serving.clock import ServingClock
 from puzzledsl.serving.load import time_in_engine
 from tests.cases import more
+from tests.interrupting import Interrupted, Recorder
+from tests.refused import refused
 from tests.tiny import save_tiny
-from tests.uptrain.cases import Interrupted, Recorder
 
 PROGRAM = """\
 parent tiny = hf("parent")
@@ -263,14 +263,12 @@ def test_speeds_of_real_models_in_turn(tmp_path):
     hardware = checked(program_in(tmp_path, dtype="f32")).hardware["here"]
     found = time_in_engine(hardware, Workload(1, 6, 5), [tmp_path / "parent"] * 2, 2)
     assert [(len(samples.prefill), len(samples.decode)) for samples in found] == [(1, 10)] * 2
-    assert usual_speed(found[0]).decode_step_s > 0
+    assert speed_of(found[0].prefill, found[0].decode).decode_step_s > 0
 
 
 def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(clock, "python_of", lambda name: None)
-    with pytest.raises(DiagnosticError) as error:
-        measured(program_in(tmp_path, "vllm", "bf16"))
-    (found,) = error.value.diagnostics
+    found = refused(measured, program_in(tmp_path, "vllm", "bf16"))
     assert found.kind == EngineAbsent and "make vllm" in found.help and found.span is not None
 
 
@@ -281,9 +279,7 @@ def test_an_engine_that_dies(tmp_path, monkeypatch):
     fake.write_text(f"#!{sys.executable}\n{dying}")
     fake.chmod(0o755)
     monkeypatch.setattr(ask, "python_of", lambda name: fake)
-    with pytest.raises(DiagnosticError) as error:
-        measured(path)
-    (found,) = error.value.diagnostics
+    found = refused(measured, path)
     assert found.kind == EngineFailed and "exit code 3: ggml: out of memory" in found.message
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from fractions import Fraction
 
@@ -27,24 +26,6 @@ def test_what_is_served_in_a_slow_moment_takes_longer() -> None:
     back = SLOW_FROM_2S.at_usual_pace(late, second)
     assert (back.ttft_s, back.tpot_s) == pytest.approx((1.0, 0.1))
     assert SLOW_FROM_2S.pace(2) == pytest.approx(1) and SLOW_FROM_2S.pace(12) == pytest.approx(12 / 7)
-
-
-def test_a_queue_grows_in_a_slow_moment() -> None:
-    """Requests of 1.5 s every 2 s wait for none; where they take 3 s, each waits longer than the one before."""
-    requests = [Request(2 * 10**9 * n, 100, 6) for n in range(5)]
-    one = Engine(ENGINE.prompt_token_ns, ENGINE.steps_ns[:1])
-    waits = [latency.ttft_s for latency in SLOW_FROM_2S.served(one, requests)]
-    assert waits[0] == pytest.approx(1) and waits[1:] == pytest.approx([2, 3, 4, 5])
-
-
-def test_a_pulse_is_even_on_cores_that_nobody_disturbs() -> None:
-    with Pulse(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()) as pulse:
-        begun = time.monotonic()
-        time.sleep(1.5)
-        clock = pulse.clock(begun)
-    assert 0.5 < clock.pace(1.5) < 2
-    assert clock.usual(0) == 0 and clock.usual(1) < clock.usual(1.5) < clock.usual(100)
-    assert clock.real(clock.usual(1.2)) == pytest.approx(1.2)
 
 
 def test_without_cores_the_pace_is_even() -> None:

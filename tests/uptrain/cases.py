@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,39 +35,6 @@ LAYERS: tuple[Choice, ...] = (
     (GqaAttention(kv_heads=1), ParentFfn()),
     (NoOpAttention(), ParentFfn()),
 )
-
-
-class Interrupted(Exception):
-    """Exception that a test's progress raises to stop a stage."""
-
-
-@dataclass
-class Recorder:
-    """A progress that remembers, and that stops the stage after `limit` advances of the task `of`."""
-
-    limit: int | None = None
-    of: str = ""
-    task: str = ""
-    advanced: int = 0
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    def start(self, task: str, total: int) -> None:
-        self.task, self.advanced = task, 0
-        self.events.append(("start", {"task": task, "total": total}))
-
-    def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
-        pass
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.advanced += amount
-        if self.limit is not None and self.of in self.task and self.advanced >= self.limit:
-            raise Interrupted
-
-    def log(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
-    def named(self, event: str) -> list[dict[str, Any]]:
-        return [fields for name, fields in self.events if name == event]
 
 
 @dataclass
@@ -157,11 +124,10 @@ def trainer_of(
     declaration = with_uptrain(case.program, **settings).uptrains["final"]
     teacher = Teacher(load_parent(case.parent, dtype=dtype, device=torch.device(device)))
     student = Student(load_child(case.child, device=torch.device(device)))
-    held_out = rows[:4] if isinstance(rows, torch.Tensor) else rows.part(0, 4)
-    return Trainer(declaration, teacher, student, rows, held_out, work, progress or Silent())
+    return Trainer(declaration, teacher, student, rows, rows.part(0, 4), work, progress or Silent())
 
 
-def first_step(trainer: Trainer, monkeypatch: Any) -> tuple[train.Step, dict[str, torch.Tensor]]:
+def first_step(trainer: Trainer, monkeypatch: Any) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """Losses and gradients of the first step, before clipping; nothing is changed."""
     found: dict[str, torch.Tensor] = {}
 

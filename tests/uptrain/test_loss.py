@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.uptrain import model as losses
 from puzzledsl.uptrain.model import IGNORED, cosine_loss, logit_loss
 
 N, H, V = 23, 6, 31
@@ -48,19 +47,6 @@ def test_value_and_gradient_are_those_of_full_logits(seed, chunk, kld, lm):
     assert kl.item() == pytest.approx(wanted_kl.item(), rel=1e-5, abs=1e-6)
     for mine, theirs in zip(ours, oracle, strict=True):
         torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-5)
-
-
-def test_no_more_than_a_chunk_of_logits_exists(monkeypatch):
-    seen, real = [], F.log_softmax
-
-    def spy(logits, dim):
-        seen.append(logits.shape[0])
-        return real(logits, dim=dim)
-
-    monkeypatch.setattr(losses.F, "log_softmax", spy)
-    child, child_v, parent, parent_v, labels = inputs(0)
-    logit_loss(child.requires_grad_(), child_v, parent, parent_v, labels, kld=1, lm=0, chunk=5)
-    assert max(seen) == 5 and sum(seen) == 2 * N
 
 
 def test_cosine_is_the_angle_only():

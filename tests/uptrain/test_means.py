@@ -8,24 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
 from puzzledsl.models import placement as this_device
 from puzzledsl.models.errors import NoRoomToUptrain
 from puzzledsl.plan.memory.stage_plan import Device
-from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes
 from puzzledsl.uptrain import run as means
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import chosen, means_for
 from puzzledsl.uptrain.train import PLAIN
 from tests.pieces.train.bld_programs import WHERE
+from tests.refused import refused
 from tests.uptrain.cases import make_case
 
 GB = 10**9
 HEADS = {"family": "llama", "kv_heads": 8, "vocab": 128256}
 LLAMA_8B = Shape(layers=32, hidden=4096, heads=32, head_dim=128, intermediate=14336, tied=False, **HEADS)
 LLAMA_70B = Shape(layers=80, hidden=8192, heads=64, head_dim=128, intermediate=28672, tied=False, **HEADS)
-LLAMA_1B = Shape(layers=16, hidden=2048, heads=32, head_dim=64, intermediate=8192, tied=True, **HEADS)
 
 
 def h100(count: int, host: int = 256 * GB) -> Device:
@@ -73,9 +72,7 @@ def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.
     free: list[int] = []
     monkeypatch.setattr(this_device, "free_bytes", lambda device: free[-1])
     free.append(300_000)
-    with pytest.raises(DiagnosticError) as error:
-        means_for(*given, Ranks())
-    (problem,) = error.value.diagnostics
+    problem = refused(means_for, *given, Ranks())
     assert problem.kind == NoRoomToUptrain and "in each of 1 processes" in problem.message
     free.append(1_500_000)
     found = means_for(*given, Ranks())
@@ -90,12 +87,3 @@ def test_the_help_says_how_many_would_do() -> None:
     count = int(words[words.index("use") + 1])
     assert chosen(sizes, replace(device, count=count)) is not None
     assert chosen(sizes, replace(device, count=count // 2)) is None
-
-
-def test_a_cpus_loss_has_small_tiles() -> None:
-    """Counted as a GPU's, they would refuse runs that fit."""
-    cpu = Device("cpu", False, 640 * GB, 640 * GB, "fp32", 0.0, 0.0)
-    sizes = sizes_of(LLAMA_1B).at(1)
-    plan, _ = uptrain_plan(sizes, cpu)
-    heads = 2 * 4 * LLAMA_1B.vocab * LLAMA_1B.hidden
-    assert plan.parts["loss"] == heads + 3 * 4 * 256 * LLAMA_1B.vocab

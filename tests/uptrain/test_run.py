@@ -12,7 +12,6 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, Precision
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import EndsAssignment
@@ -25,7 +24,9 @@ from puzzledsl.uptrain.run import heldout_blocks
 from tests.blocks import token_blocks
 from tests.cases import more
 from tests.children import Choice
-from tests.uptrain.cases import LAYERS, Case, Interrupted, Recorder, make_case, run, with_uptrain
+from tests.interrupting import Interrupted, Recorder
+from tests.refused import refused
+from tests.uptrain.cases import LAYERS, Case, make_case, run, with_uptrain
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,5 @@ def test_what_cannot_be_trained_is_a_diagnostic(shared, tmp_path, changes, probl
     """Rates that diverge, and data that is not named where there are several."""
     program = with_uptrain(shared.program, **changes)
     two = program.model_copy(update={"data": {**program.data, "other": program.data["mix"]}})
-    with pytest.raises(DiagnosticError) as error:
-        run(shared, tmp_path / "final", tmp_path / "work", program=two)
-    assert error.value.diagnostics[0].kind == problem and not (tmp_path / "final").exists()
+    assert refused(run, shared, tmp_path / "final", tmp_path / "work", program=two).kind == problem
+    assert not (tmp_path / "final").exists()

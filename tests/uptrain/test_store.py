@@ -80,19 +80,6 @@ def take_step(run: TrainingState, step: int) -> None:
     run.optimizer.zero_grad()
 
 
-def test_going_on_from_a_file_is_going_on(tmp_path):
-    one, other = trained(tmp_path, 0), trained(tmp_path, 5, steps=0)
-    saved = TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2})
-    one.save(saved)
-    take_step(one, 7)
-    done = other.load()
-    assert done == saved and done.best_step == 0
-    take_step(other, 7)
-    ours, theirs = one.tensors(), other.tensors()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 def test_a_state_that_is_changed_or_another_models_changes_nothing(tmp_path):
     run = trained(tmp_path, 0, steps=0)
     before = {name: value.clone() for name, value in run.tensors().items()}

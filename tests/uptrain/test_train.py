@@ -23,7 +23,6 @@ from tests.blocks import stream_in_memory
 from tests.uptrain.cases import Case, first_step, make_case, run, trainer_of, with_chats
 
 CONTEXT, BLOCKS = 16, 24
-IDS = torch.randint(4, 260, (BLOCKS, CONTEXT), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,18 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("train"))
 
 
-def some_rows(*, learned: float = 0.3, seed: int = 0) -> TokenRows:
-    """Random blocks of which losses count a random share of the tokens, of each block another."""
+def some_rows(*, learned: float | None = 0.3, seed: int = 0) -> TokenRows:
+    """Random blocks of which losses count a random share of the tokens, of each block another; for None, all of them."""
     random = np.random.default_rng(seed)
     ids = random.integers(4, 260, BLOCKS * CONTEXT).astype(np.int32)
-    share = np.repeat(random.uniform(0, 2 * learned, BLOCKS), CONTEXT)
-    stored = np.where(random.uniform(size=ids.shape) < share, ids, ~ids)
-    return TokenRows([stream_in_memory(stored)], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT)
+    if learned is not None:
+        share = np.repeat(random.uniform(0, 2 * learned, BLOCKS), CONTEXT)
+        ids = np.where(random.uniform(size=ids.shape) < share, ids, ~ids)
+    return TokenRows([stream_in_memory(ids)], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT)
+
+
+EVERY = some_rows(learned=None)
+ROWS = pytest.mark.parametrize("rows", [some_rows(), EVERY], ids=["some count", "all count"])
 
 
 def everything(model, ids: torch.Tensor) -> list[torch.Tensor]:
@@ -67,14 +71,16 @@ def written_out(
 @pytest.mark.parametrize(
     ("micro_batch", "weights"), [(1, (1, 1, 0.5)), (4, (0.5, 2.0, 0.25)), (6, (1, 1, 0.5)), (5, (0, 0, 1))]
 )
-@pytest.mark.parametrize("rows", [some_rows(), IDS], ids=["some count", "all count"])
+@ROWS
 def test_losses_and_gradients_are_means_over_the_positions_that_count(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int, weights, rows
 ) -> None:
     """However the step is cut, though each block has another share of them. 4 and 5 do not divide its 6 blocks."""
-    at_GT = torch.ones(6, CONTEXT, dtype=torch.bool)
-    if isinstance(rows, TokenRows):
-        at_GT = rows.learned(slice(0, 6))
+    at_GT = rows.learned(slice(0, 6))
+    assert (at_GT is None) == (rows is EVERY)
+    if at_GT is None:
+        at_GT = torch.ones(6, CONTEXT, dtype=torch.bool)
+    else:
         assert len(set(at_GT.sum(1).tolist())) > 3
     expected, child = written_out(case, rows[0:6], at_GT)
     loss = sum(weight * each for weight, each in zip(weights, expected, strict=True))
@@ -82,10 +88,8 @@ def test_losses_and_gradients_are_means_over_the_positions_that_count(
     named = dict(zip(("kld", "cosine", "lm"), weights, strict=True))
     step, found = first_step(trainer_of(case, tmp_path, rows, micro_batch=micro_batch, **named), monkeypatch)
     cosine = float(expected[1].detach()) if weights[1] else 0
-    assert (step.kld, step.cosine) == pytest.approx((float(expected[0].detach()), cosine), rel=1e-4)
-    assert (step.lm, step.loss) == pytest.approx(
-        (float(expected[2].detach()), float(loss.detach())), rel=1e-4
-    )
+    wanted = {"loss": loss.item(), "kld": expected[0].item(), "cosine": cosine, "lm": expected[2].item()}
+    assert {name: step[name] for name in wanted} == pytest.approx(wanted, rel=1e-4)
     for name, weight in child.named_parameters():
         torch.testing.assert_close(found[name], weight.grad, rtol=1e-3, atol=1e-5)
 
@@ -103,7 +107,7 @@ def kept_bytes(trainer: Trainer) -> int:
     return sum(sizes)
 
 
-@pytest.mark.parametrize("rows", [some_rows(), IDS], ids=["some count", "all count"])
+@ROWS
 def test_what_saves_memory_or_time_changes_what_is_promised_and_nothing_else(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows
 ) -> None:
@@ -115,7 +119,7 @@ def test_what_saves_memory_or_time_changes_what_is_promised_and_nothing_else(
     assert little < 0.7 * usual
     other, near = first_step(trainer_of(case, tmp_path, rows, dtype="bf16"), monkeypatch)
     assert any(not torch.equal(exact[name], near[name]) for name in exact)
-    assert (other.kld, other.cosine) == pytest.approx((plain.kld, plain.cosine), rel=0.05)
+    assert [other[n] for n in ("kld", "cosine")] == pytest.approx([plain["kld"], plain["cosine"]], rel=0.05)
     one, two = (torch.cat([g.flatten() for g in each.values()]) for each in (exact, near))
     assert F.cosine_similarity(one, two, dim=0) > 0.99
     assert {gradient.dtype for gradient in near.values()} == {torch.float32}
@@ -126,10 +130,11 @@ def test_steps_without_a_position_that_counts_change_nothing_and_fail_nowhere(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     step, found = first_step(trainer_of(case, tmp_path, some_rows(learned=0.0), dtype=dtype), monkeypatch)
-    assert (step.loss, step.kld, step.cosine, step.lm) == (0, 0, 0, 0)
+    assert {step[name] for name in ("loss", "kld", "cosine", "lm")} == {0}
     assert all(not gradient.any() for gradient in found.values())
     student, teacher = Student(load_child(case.child)), Teacher(load_parent(case.parent))
-    assert student(IDS[:1], teacher(IDS[:1], True), None, torch.empty(0, dtype=torch.long)) == 0
+    ids = EVERY[:1]
+    assert student(ids, teacher(ids, True), None, torch.empty(0, dtype=torch.long)) == 0
 
 
 def test_held_out_kl_is_of_the_positions_that_count(case: Case, tmp_path: Path) -> None:

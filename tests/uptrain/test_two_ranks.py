@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention
@@ -17,14 +19,16 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.write import realise
+from puzzledsl.ir.nodes import Program
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from puzzledsl.uptrain.state import Store
 from tests.child.checkpoint.test_hybrid_children import LAYERS, MIXED
 from tests.children import Choice, define, random_pieces
+from tests.interrupting import Recorder
 from tests.tiny import DENSE, HYBRIDS, MIXTURES, save_tiny
-from tests.uptrain.cases import Recorder, make_case
-from tests.uptrain.test_sharded import TORCHRUN
+from tests.uptrain.cases import make_case, with_chats
+from tests.uptrain.two_ranks import STOP, TRAININGS
 
 pytestmark = pytest.mark.timeout(600)
 FAMILIES = (*DENSE, *MIXTURES, *HYBRIDS)
@@ -40,6 +44,7 @@ MIXTURE_LAYERS: tuple[Choice, ...] = (
     (ParentAttention(), MlpFfn(width=12)),
     (NoOpAttention(), ParentFfn()),
 )
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 STEPS = 4
 CUT = torch.arange(15.0).view(5, 3)
 
@@ -59,7 +64,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for family in DISTINCT:
         save_family(base / "families" / family, family)
     case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
-    (case.base / "program.json").write_text(case.program.model_dump_json())
+    for name, of in (("program", case), ("chats", with_chats(case))):
+        (case.base / f"{name}.json").write_text(of.program.model_dump_json())
     Store(base / "of_one").save("state", {"cut": CUT, "same": torch.arange(4.0)}, {"step": "7"})
     launch(base, *TORCHRUN)
     return base
@@ -144,22 +150,38 @@ def test_rank_0_computes_for_all_and_fails_for_all(found) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(base: Path) -> list[dict[str, Any]]:
-    case, progress = base / "case", Recorder()
-    from puzzledsl.ir.nodes import Program
+def alone(base: Path) -> dict[str, list[dict[str, Any]]]:
+    """Steps of one process on each program, which leaves BASE/case/alone-PROGRAM."""
+    case, steps = base / "case", {}
+    for name in ("program", "chats"):
+        program, progress = Program.from_json((case / f"{name}.json").read_text()), Recorder()
+        out, work = case / f"alone-{name}", case / f"work-{name}"
+        folders = case / "parent", case / "models" / "best", out, case, work, case / "tokens"
+        run_uptrain(UptrainInputs(program, "final", *folders, progress))
+        steps[name] = progress.named("uptrain_step")
+    return steps
 
-    program = Program.from_json((case / "program.json").read_text())
-    folders = case / "parent", case / "models" / "best", case / "alone", case, case / "work1", case / "tokens"
-    run_uptrain(UptrainInputs(program, "final", *folders, progress))
-    return progress.named("uptrain_step")
 
-
-@pytest.mark.parametrize("means", ["plain", "offloaded"])
-def test_the_losses_are_those_of_one_process(found, alone, means) -> None:
-    steps = found[0]["trainings"][means]["steps"]
-    assert len(steps) == len(alone) == STEPS
-    for one, two in zip(steps, alone, strict=True):
+@pytest.mark.parametrize("training", TRAININGS)
+def test_losses_and_the_export_are_those_of_one_process(base, found, alone, training) -> None:
+    program, _ = TRAININGS[training]
+    steps = found[0]["trainings"][training]
+    assert len(steps) == len(alone[program]) == STEPS
+    for one, two in zip(steps, alone[program], strict=True):
         assert one == pytest.approx(two, abs=1e-4)
+    folders = base / "case" / training, base / "case" / f"alone-{program}"
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=2e-4)
+    assert {p.name for p in folders[0].iterdir()} == {p.name for p in folders[1].iterdir()}
+
+
+def test_stopped_and_resumed_is_unbroken_to_the_bit(base, found) -> None:
+    trainings = found[0]["trainings"]
+    assert trainings["resumed"] == trainings["plain"][STOP - 1 :]
+    whole, resumed = (base / "case" / n / "model.safetensors" for n in ("plain", "resumed"))
+    assert resumed.read_bytes() == whole.read_bytes() and not (base / "case" / "work").exists()
 
 
 def test_only_rank_0_hashes_and_tokenises(found) -> None:

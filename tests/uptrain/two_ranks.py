@@ -10,7 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ from puzzledsl.models.families import tensors
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import ranks as cutting
-from puzzledsl.uptrain import run
+from puzzledsl.uptrain import run, train
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
 from puzzledsl.uptrain.state import Store
 from puzzledsl.uptrain.train import PLAIN
+from tests.interrupting import Interrupted, Recorder
 from tests.tiny import tiny_tokens
-from tests.uptrain.cases import Recorder
 
 CPU = torch.device("cpu")
 
@@ -82,7 +82,7 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
         target = cut[0](ids, True)
         expected = whole[0].base_model(input_ids=ids, use_cache=False).last_hidden_state
         divisor = getattr(whole[0].config, "logits_scaling", 1)
-        entry["parent"]["off"] = float((target.hidden.final - expected / divisor).abs().max())
+        entry["parent"]["off"] = float((target.final - expected / divisor).abs().max())
         with torch.no_grad():
             kl = float(cut[1](ids, target, None))
             log_p, log_q = (model(ids).logits.double().log_softmax(-1) for model in whole)
@@ -191,24 +191,38 @@ def together(ranks: Ranks) -> dict[str, Any]:
     return {"asked": len(asked), "value": str(value), "failed": failed}
 
 
+TRAININGS = {
+    "plain": ("program", PLAIN),
+    "offloaded": ("program", replace(PLAIN, offload=True)),
+    "chats": ("chats", replace(PLAIN, recompute=True)),
+}
+"""A program, and the means by which it is trained."""
+STOP = 3
+
+
 def trainings(base: Path, ranks: Ranks) -> dict[str, Any]:
-    """A short training by each means, in each way of cutting; and what each process read and hashed for it."""
+    """The steps of short trainings, the last of which is stopped and resumed; and what each process read and hashed for them."""
     case = base / "case"
-    program = Program.from_json((case / "program.json").read_text())
     found: dict[str, Any] = {}
-    real, hashed, tokenised = run.means_for, [], []
+    hashed, tokenised = [], []
     run.sha256_of = lambda path, real=run.sha256_of: hashed.append(path.name) or real(path)
     run.token_rows = lambda *a, real=run.token_rows, **k: tokenised.append(1) or real(*a, **k)
-    for name, means in {
-        "plain": PLAIN,
-        "offloaded": replace(PLAIN, offload=True),
-    }.items():
-        run.means_for = lambda *a, means=means: means
-        progress = Recorder()
+
+    def train_to(name: str, training: str, limit: int | None = None) -> None:
+        program, means = TRAININGS[training]
+        run.means_for = lambda *a: means
+        declared, progress = Program.from_json((case / f"{program}.json").read_text()), Recorder(limit)
         folders = case / "parent", case / "models" / "best", case / name, case, case / "work", case / "tokens"
-        run.run_uptrain(run.UptrainInputs(program, "final", *folders, progress, ranks))
-        found[name] = {"steps": progress.named("uptrain_step")}
-    run.means_for = real
+        with suppress(Interrupted):
+            run.run_uptrain(run.UptrainInputs(declared, "final", *folders, progress, ranks))
+        found[name] = progress.named("uptrain_step")
+
+    for name in TRAININGS:
+        train_to(name, name)
+    train.CHECKPOINT_S, train.CHECKPOINT_SHARE = 0.0, 1e9  # after every step
+    train_to("resumed", "plain", STOP)
+    train.CHECKPOINT_SHARE = 1e-9  # never again
+    train_to("resumed", "plain")
     return found | {"hashed": hashed, "tokenised": len(tokenised)}
 
 

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint, load_child
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
 from puzzledsl.child.definition import WouldOverwrite
@@ -30,6 +29,7 @@ from tests.cases import more
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, Choice, define, random_pieces
 from tests.export.variants import G1, LA, LLAMA3, NA, NF, A, F
 from tests.oracle_forward import oracle_logits
+from tests.refused import refused
 from tests.tiny import FAMILIES, HYBRIDS, MIXTURES, save_tiny, tiny_model, tiny_tokens
 
 LAYERS = {"nemotron_h": 12, "qwen3_next": 4, "qwen3_5_text": 4}
@@ -231,15 +231,6 @@ def test_gradient_checkpointing_gives_the_same_gradients(tmp_path: Path, family:
         assert gradient is not None and torch.equal(gradient, gradients[1][name]), name
 
 
-def test_the_cache_holds_attention_layers_only(tmp_path: Path) -> None:
-    child = load_child(Made(tmp_path, MIXED).out)
-    cache = DynamicCache(config=child.config)
-    child(tiny_tokens(1, 7), cache=cache)
-    filled = [layer.keys.shape[1] for layer in cache.layers if layer.is_initialized]
-    assert filled == [1, 2]  # key/value heads of layers 1 and 3
-    assert cache.get_seq_length() == 7
-
-
 @pytest.mark.parametrize("family", ["qwen2", "qwen3"])
 def test_sliding_layers_keep_their_kind_of_cache(tmp_path: Path, family: str) -> None:
     """A parent that mixes full and sliding-window layers: slots are numbered within each kind."""
@@ -360,19 +351,13 @@ def test_weights_keep_the_parents_dtype(tmp_path: Path, dtype: torch.dtype) -> N
     assert load_child(tmp_path / "child").dtype == torch.float32
 
 
-def problem(run: Any, *args: object) -> Any:
-    with pytest.raises(DiagnosticError) as caught:
-        run(*args)
-    return caught.value.diagnostics[0]
-
-
 def test_a_foreign_directory_is_not_overwritten(tmp_path: Path) -> None:
     made = Made(tmp_path, [PARENT])
     other = tmp_path / "precious"
     other.mkdir()
     (other / "thesis.tex").write_text("x")
     for out in (other, made.parent, tmp_path / "parent" / "config.json"):
-        found = problem(realise, made.definition, made.parent, made.pieces, out)
+        found = refused(realise, made.definition, made.parent, made.pieces, out)
         assert found.kind == WouldOverwrite
     assert (other / "thesis.tex").read_text() == "x"
 
@@ -393,12 +378,12 @@ def test_a_piece_that_does_not_fit_is_a_diagnostic(
     piece = None if weights is None else "attention-0"
     layer = LayerDefinition(attention=LA, ffn=F, attention_piece=piece)
     definition = ModelDefinition(name="c", search="c", parent="p", layers=(layer,))
-    found = problem(realise, definition, parent, {"attention-0": weights}.__getitem__, tmp_path / "out")
+    found = refused(realise, definition, parent, {"attention-0": weights}.__getitem__, tmp_path / "out")
     assert found.kind == PieceDoesNotFit and reason in found.message
     assert (piece or "(none)") in found.message and not (tmp_path / "out").exists()
-    found = problem(assemble, load_parent(parent), definition, {"attention-0": weights}.__getitem__)
+    found = refused(assemble, load_parent(parent), definition, {"attention-0": weights}.__getitem__)
     assert found.kind == PieceDoesNotFit and reason in found.message
-    found = problem(realise, define([PARENT] * 2), parent, {}.__getitem__, tmp_path / "out")
+    found = refused(realise, define([PARENT] * 2), parent, {}.__getitem__, tmp_path / "out")
     assert found.kind == NoSuchLayer
 
 
@@ -413,5 +398,5 @@ def test_a_broken_child_is_a_diagnostic(tmp_path: Path, changes: dict[str, objec
     made = Made(tmp_path, [(NA, F), (G1, NF)])
     path = made.out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    assert problem(load_child, made.out).kind == NotAChild
-    assert problem(load_child, made.parent).kind == NotAChild
+    assert refused(load_child, made.out).kind == NotAChild
+    assert refused(load_child, made.parent).kind == NotAChild

@@ -33,8 +33,8 @@ from puzzledsl.plan.bld import bld_plan
 from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
 from tests.export.variants import G1, NA, NF, A, F
-from tests.interrupting import Interrupting
-from tests.pieces.train.bld_programs import Log, make_pieces, make_program
+from tests.interrupting import Interrupting, Recorder
+from tests.pieces.train.bld_programs import make_pieces, make_program
 from tests.tiny import FAMILIES, save_tiny, tiny_tokenizer, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(24, 16, seed=1), tiny_tokens(4, 16, seed=2)
@@ -181,9 +181,9 @@ class Trained:
 
     def healed(
         self, work: Path, program: nodes.Program | None = None, definition: ModelDefinition | None = None
-    ) -> tuple[dict[str, Any], Log]:
+    ) -> tuple[dict[str, Any], Recorder]:
         """Healed weights of the child, and the log."""
-        program, log = program or self.program, Log()
+        program, log = program or self.program, Recorder()
         inputs = HealingInputs(
             program, "best", self.base / "parent", self.base, self.library, bld_plan(program, "b"), work, log,
             definition=definition or self.definition,

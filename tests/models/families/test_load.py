@@ -38,13 +38,8 @@ from puzzledsl.models.families.slots import classes_of, weights_of
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.families.tensors import INDEX, open_file, open_weights
 from puzzledsl.models.kernels.attention import FAST_SDPA
+from tests.refused import refused
 from tests.tiny import FAMILIES, HYBRIDS, save_tiny, tiny_model, tiny_tokens
-
-
-def refused(run: Any, *args: object) -> Any:
-    with pytest.raises(DiagnosticError) as caught:
-        run(*args)
-    return caught.value.diagnostics[0]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pieces made by Ray's workers are those made here, bit for bit, and a worker that is killed costs none of them."""
+"""Pieces made by Ray's workers are those made here, bit for bit, and a machine that goes away costs none of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Cluster
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.train import stream as streaming
-from tests.cluster.ray_here import MARKS, Killer, ray_with
+from tests.cluster.ray_here import MARKS
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import contents, make_pieces, make_program
+from tests.refused import refused
 
 pytestmark = MARKS
 SHORT = {"tokens": 640, "calibration_tokens": 128}  # ten steps
@@ -46,20 +46,6 @@ def two_nodes() -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same_bytes_and_a_killed_worker_costs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
-    program = make_program(tmp_path, **SHORT)
-    expected = contents(make_pieces(program, tmp_path, "here"))
-    with ray_with(3):
-        assert make(program, tmp_path, "ray", "local") == expected
-        killer = Killer(3, 9)
-        assert make(program, tmp_path, "killed", "local", killer) == expected
-        assert len(killer.killed) == 2 and killer.lost >= 2
-
-
-@pytest.mark.slow
 def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,22 +69,16 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
         assert make(program, tmp_path, "leaving", cluster.address, Leaving()) == expected
 
 
-def refused(program: nodes.Program, base: Path, on: str) -> Diagnostic:
-    with pytest.raises(DiagnosticError) as caught:
-        make(program, base, "ray", on)
-    return caught.value.diagnostics[0]
-
-
 @pytest.mark.parametrize("on", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_a_cluster_that_is_not_there_is_told_at_once(on: str, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    diagnostic = refused(make_program(tmp_path, **SHORT), tmp_path, on)
+    diagnostic = refused(make, make_program(tmp_path, **SHORT), tmp_path, "ray", on)
     assert diagnostic.code == "E1422" and "refused" in diagnostic.message
 
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    diagnostic = refused(make_program(tmp_path, **SHORT), tmp_path, "local")
+    diagnostic = refused(make, make_program(tmp_path, **SHORT), tmp_path, "ray", "local")
     assert diagnostic.code == "E1421" and "pip install 'puzzledsl[ray]'" in diagnostic.help
 
 
@@ -110,7 +90,5 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
 
     pretended = SimpleNamespace(is_initialized=lambda: False, init=init)
     monkeypatch.setitem(sys.modules, "ray", pretended)
-    with pytest.raises(DiagnosticError) as caught:
-        _ = Cluster("local").ray
-    (diagnostic,) = caught.value.diagnostics
+    diagnostic = refused(lambda: Cluster("local").ray)
     assert diagnostic.code == "E1422" and "timed out" in diagnostic.message

@@ -1,14 +1,5 @@
 """Initialisers need no gradients."""
 
-from __future__ import annotations
+from tests.models.least_squares.conftest import no_gradients
 
-from collections.abc import Iterator
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+__all__ = ["no_gradients"]

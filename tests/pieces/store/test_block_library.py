@@ -18,6 +18,7 @@ from puzzledsl.ir.tables import BldJob, line_of_piece
 from puzzledsl.pieces.store.library import Library
 from tests.cases import cases
 from tests.pieces.train.bld_programs import contents, exit_code
+from tests.refused import refused
 
 
 def job(name: str) -> BldJob:
@@ -38,9 +39,7 @@ def put(library: Library, name: str, seed: int = 0) -> None:
 
 
 def code_of(library: Library, name: str) -> tuple[str, str]:
-    with pytest.raises(DiagnosticError) as caught:
-        library.load(name)
-    (diagnostic,) = caught.value.diagnostics
+    diagnostic = refused(library.load, name)
     assert "pzl bld" in diagnostic.help
     return diagnostic.code, diagnostic.message
 

@@ -96,22 +96,6 @@ def contents(library: Library) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in library.root.iterdir() if not path.name.startswith(".")}
 
 
-class Log(Silent):
-    """Remembers all events."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.fields: list[dict[str, Any]] = []
-
-    def log(self, event: str, **fields: object) -> None:
-        self.events.append(event)
-        self.fields.append(fields)
-
-    def named(self, event: str) -> list[dict[str, Any]]:
-        """What was said of each event of a name."""
-        return [fields for name, fields in zip(self.events, self.fields, strict=True) if name == event]
-
-
 def exit_code(action: Callable[[], object]) -> int:
     """The exit code of a fork of this process that does something."""
     if (child := os.fork()) == 0:

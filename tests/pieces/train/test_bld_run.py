@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Silent
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition, Piece
@@ -26,23 +22,15 @@ from puzzledsl.models import placement as placing
 from puzzledsl.models.families.access import layers as layers_of
 from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.pieces.store.library import Library, StageInputs
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train import sweep
-from puzzledsl.pieces.train.piece_state import MicroBatches, PieceState, normalized_mse
-from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.train.piece_state import MicroBatches, normalized_mse
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble
 from tests.blocks import token_blocks
-from tests.interrupting import Interrupting
-from tests.pieces.train.bld_programs import (
-    Log,
-    contents,
-    exit_code,
-    make_pieces,
-    make_program,
-    write_text,
-)
+from tests.interrupting import Interrupting, Recorder
+from tests.pieces.train.bld_programs import contents, exit_code, make_pieces, make_program, write_text
+from tests.refused import refused
 from tests.tiny import FAMILIES, tiny_tokenizer
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
@@ -164,40 +152,10 @@ def test_a_student_that_learns_nothing_more_stops_early(
         lr=nodes.Schedule(peak=peak, warmup=0.1),
     )
     write_text(tmp_path, 12000)
-    log = Log()
+    log = Recorder()
     make_pieces(program, tmp_path, progress=log)
     (piece,) = log.named("piece")
     assert (piece["tokens"], piece["kept"]) == (tokens, kept)
-
-
-def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
-    class Student:
-        """A number that is to be 0; its held-out loss is its square."""
-
-        job = type("Job", (), {"lr": nodes.Schedule(peak=1.0)})
-        needs_training = True
-
-        def __init__(self) -> None:
-            self.trained = torch.nn.Linear(1, 1, bias=False)
-
-        def weights(self) -> dict[str, torch.Tensor]:
-            return {"weight": self.trained.weight.detach().clone()}
-
-        def forward(self, hidden: torch.Tensor, trace: object) -> torch.Tensor:
-            return self.trained.weight.detach()
-
-        def target(self, trace: object) -> torch.Tensor:
-            return torch.zeros(1, 1)
-
-    student: Any = Student()
-    piece = PieceState(student, steps=100)
-    for done, value in enumerate((5.0, 2.0, 1.0, 3.0, 2.0, 1.5, 1.1, 1.0)):
-        assert not piece.stopped
-        piece.done = done
-        torch.nn.init.constant_(student.trained.weight, value)
-        piece.observe(torch.zeros(1), student)
-        piece.judge()
-    assert piece.stopped and float(student.weights()["weight"]) == 1.0 and piece.done == 7
 
 
 def test_a_ruinous_rate_keeps_the_initial_weights(tmp_path: Path) -> None:
@@ -214,22 +172,6 @@ def test_a_ruinous_rate_keeps_the_initial_weights(tmp_path: Path) -> None:
         assert all(torch.equal(kept[name], made[name]) for name in kept)
     assert all(piece.loss_final == piece.loss_initial for piece in ruined.pieces())
     assert all(piece.tokens == 0 for piece in initial.pieces())
-
-
-def test_a_layer_is_gone_before_the_next_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep has the pieces and the statistics of one layer in memory at a time."""
-    build, made, left = sweep.initialised, [], []
-
-    def noted(*given: object) -> list[PieceState]:
-        gc.collect()
-        left.extend(kind for kind, reference in made if reference() is not None)
-        pieces = build(*given)  # type: ignore[arg-type]
-        made.extend((type(each).__name__, weakref.ref(each)) for each in (*pieces, given[-1]))
-        return pieces
-
-    monkeypatch.setattr(sweep, "initialised", noted)
-    make_pieces(make_program(tmp_path, **FEW, **SHORT), tmp_path)
-    assert len(made) >= 4 and not left
 
 
 # ---------------------------------------------------------------- resuming
@@ -296,9 +238,8 @@ def test_another_parent_or_text_makes_everything_anew(tmp_path: Path) -> None:
 
 def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failure(**given: Any) -> tuple[str, str]:
-        with pytest.raises(DiagnosticError) as caught:
-            make_pieces(make_program(tmp_path, **given), tmp_path)
-        return caught.value.diagnostics[0].code, caught.value.diagnostics[0].message
+        found = refused(make_pieces, make_program(tmp_path, **given), tmp_path)
+        return found.code, found.message
 
     assert failure(tokens=10**7)[0] == "E1204"
     assert failure(data=None)[0] == "E1401"
@@ -311,14 +252,6 @@ def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert code == "E1402" and "9.766KiB is free" in message
     moe = MoeFfn(experts=4, top_k=1, width=8)
     assert failure(ffn=(ParentFfn(), moe), **SHORT)[0] == "E0711"
-
-
-def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
-    program, library = make_program(tmp_path, **SHORT), Library(tmp_path / "l")
-    jobs = [j.model_copy(update={"tokens": 64 * (i + 1)}) for i, j in enumerate(bld_plan(program, "b"))]
-    given = program, "b", tmp_path / "parent", tmp_path, library, jobs, tmp_path / "w", Silent()
-    with pytest.raises(ValueError, match="one token budget"):
-        run_bld(StageInputs(*given))
 
 
 def test_the_loss_is_what_it_says() -> None:

@@ -19,7 +19,8 @@ from puzzledsl.ir.tables import Piece
 from puzzledsl.models.precision.gptq import codes_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.run import FLATTERED
-from tests.pieces.train.bld_programs import Log, make_pieces, make_program
+from tests.interrupting import Recorder
+from tests.pieces.train.bld_programs import make_pieces, make_program
 
 SIZES = {"hidden": 64, "head_dim": 16, "intermediate": 96, "scale": 0.15, "layers": 2}
 ATTENTION = (ParentAttention(), ParentAttention(dtype="q4_0"), GqaAttention(kv_heads=1, dtype="int4"))
@@ -116,7 +117,7 @@ def test_a_parent_that_comes_from_a_four_bit_file_is_told(tmp_path: Path, bits: 
             step = (groups.amax(-1, keepdim=True) - low) / (2**bits - 1)
             weights[name] = (low + step * ((groups - low) / step).round()).view(weight.shape)
     save_file(weights, path, metadata={"format": "pt"})
-    log = Log()
+    log = Recorder()
     make_pieces(program, tmp_path, progress=log)
     warned = [fields["text"] for fields in log.named("warning")]
     assert warned == ([FLATTERED] if told else [])

@@ -18,7 +18,8 @@ from puzzledsl.models import placement
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.run import ScoreInputs, run_score
-from tests.pieces.train.bld_programs import Log, make_pieces, make_program
+from tests.interrupting import Recorder
+from tests.pieces.train.bld_programs import make_pieces, make_program
 
 LIMIT_BYTES = 24 << 20
 MODEL = {"layers": 30, "hidden": 256, "heads": 4, "kv_heads": 4, "head_dim": 64, "intermediate": 512}
@@ -36,15 +37,15 @@ torch.set_num_threads(1)
 from puzzledsl.ir.nodes import Program
 from puzzledsl.models.machine import _used_by_this_process
 from puzzledsl.models.families.load import load_parent
-from tests.pieces.train.bld_programs import Log
+from tests.interrupting import Recorder
 from tests.pieces.train.test_small_memory import both_stages
 
 def limited(base, log):
     program = Program.from_json((base / "program.json").read_text())
     return both_stages(program, base, "limited", log)[1]
 
-base, log = Path(sys.argv[1]), Log()
-limited(base / "warm", Log())
+base, log = Path(sys.argv[1]), Recorder()
+limited(base / "warm", Recorder())
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 used = _used_by_this_process()["VmData"]
@@ -58,11 +59,11 @@ if (child := os.fork()) == 0:
 _, status = os.waitpid(child, 0)
 assert status == 0, "the limit does not bind"
 (base / "limited.json").write_text(limited(base, log).canonical_json())
-print(json.dumps(log.events))
+print(json.dumps([event for event, _ in log.events]))
 """
 
 
-def both_stages(program: Program, base: Path, build: str, log: Log) -> tuple[Library, ScoreTable]:
+def both_stages(program: Program, base: Path, build: str, log: Recorder) -> tuple[Library, ScoreTable]:
     library = make_pieces(program, base, build, log)
     given = program, "s", base / "parent", base, library, bld_plan(program, "b")
     return library, run_score(ScoreInputs(*given, base / build / "work", log))
@@ -82,9 +83,9 @@ def test_reading_layer_by_layer_changes_no_byte(tmp_path: Path, monkeypatch: pyt
     made = []
     for name, room_bytes in (("free", 1 << 40), ("small", 1000)):
         monkeypatch.setattr(placement, "room_bytes", lambda room=room_bytes: room)
-        log = Log()
+        log = Recorder()
         library, table = both_stages(program, tmp_path, name, log)
-        assert log.events.count("paged") == (2 if name == "small" else 0)
+        assert len(log.named("paged")) == (2 if name == "small" else 0)
         made.append((library.pieces(), table.canonical_json()))
     assert made[0] == made[1]
 
@@ -103,6 +104,6 @@ def test_bld_and_scoring_of_a_parent_that_does_not_fit(tmp_path: Path) -> None:
     assert weights_bytes > 3 * LIMIT_BYTES
     assert limited(tmp_path).count("paged") == 2, "BLD and scoring both read the parent layer by layer"
 
-    library, table = both_stages(program, tmp_path, "free", Log())
+    library, table = both_stages(program, tmp_path, "free", Recorder())
     assert (tmp_path / "limited.json").read_text() == table.canonical_json()
     assert Library(tmp_path / "limited" / "library").pieces() == library.pieces()

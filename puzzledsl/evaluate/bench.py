@@ -76,11 +76,6 @@ class Models:
         self.progress = progress
         self._loaded: dict[Copy, PreTrainedModel] = {}
 
-    @property
-    def loaded(self) -> tuple[Copy, ...]:
-        """The copies in memory, from the least to the most recently used."""
-        return tuple(self._loaded)
-
     def get(self, directory: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
         """Return a model, one that reads its weights layer by layer where it does not fit. Raises DiagnosticError."""
         copy = Copy(directory, device, dtype)

@@ -1,10 +1,12 @@
-"""Tasks are each finished once, whichever workers are lost, join, or turn out to be of another kind. Ray is pretended."""
+"""Tasks are each finished once, whichever workers are lost, join, or turn out to be of another kind. Ray is pretended mostly."""
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,9 +14,13 @@ import pytest
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
-from puzzledsl.cluster.ray_tasks import RayTeam, RayTeams, Team, Workers, cause_of
-from puzzledsl.cluster.tasks import Executor, NoWorkers, Step, Task, TeamSpec, WorkerLost
+from puzzledsl.cluster.ray_tasks import RayExecutor, RayTeam, RayTeams, Team, Workers, cause_of
+from puzzledsl.cluster.tasks import Cluster, Executor, NoWorkers, Step, Task, TeamSpec, WorkerLost
+from tests.cluster.ray_here import MARKS
+from tests.pieces.train.bld_programs import make_pieces, make_program
 from tests.refused import refused
+
+pytestmark = MARKS
 
 
 class Lost(Exception):
@@ -228,3 +234,32 @@ def test_the_cause_of_a_failed_step_is_found_behind_the_steps_that_waited_for_it
     ray = SimpleNamespace(exceptions=SimpleNamespace(RayTaskError=RayTaskError))
     first = MemoryError()
     assert cause_of(ray, RayTaskError(RayTaskError(first))) is first
+
+
+def make(base: Path, on: str) -> None:
+    make_pieces(make_program(base), base, executor=RayExecutor(Cluster(on)))
+
+
+@pytest.mark.parametrize("on", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_told_at_once(on: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    diagnostic = refused(make, tmp_path, on)
+    assert diagnostic.code == "E1422" and "refused" in diagnostic.message
+
+
+def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    diagnostic = refused(make, tmp_path, "local")
+    assert diagnostic.code == "E1421" and "pip install 'puzzledsl[ray]'" in diagnostic.help
+
+
+def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises a bare Exception where a node does not come up in time."""
+
+    def init(**given: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    pretended = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", pretended)
+    diagnostic = refused(lambda: Cluster("local").ray)
+    assert diagnostic.code == "E1422" and "timed out" in diagnostic.message

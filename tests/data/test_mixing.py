@@ -68,16 +68,6 @@ def blocks(data: nodes.Data, base: Path, count: int, cache: Path | None = None) 
     return found.tolist()
 
 
-def test_a_mix_takes_turns_between_its_parts(base: Path) -> None:
-    """Each part gives its blocks in the order that it has alone."""
-    corpus, stories = blocks(text("corpus.txt"), base, 20), blocks(text("stories.txt"), base, 10)
-    mixed = blocks(mix(corpus=2, stories=1), base, 30)
-    order = turns([2, 1], 30)
-    assert [row for row, part in zip(mixed, order, strict=True) if part == 0] == corpus
-    assert [row for row, part in zip(mixed, order, strict=True) if part == 1] == stories
-    assert blocks(mix(corpus=2, stories=1), base, 7) == mixed[:7]
-
-
 def test_the_part_that_is_too_short_is_named(base: Path) -> None:
     problem = failure(mix(corpus=1, stories=1), base, context=8, tokens=8 * 200)
     assert problem.code == "E1208" and "`mixed` draws 800 tokens from `stories`" in problem.message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.measure.estimate import FIXED, Phase, Round, estimate
+from puzzledsl.measure.estimate import Phase, Round, estimate
 from puzzledsl.measure.host import balanced, kind_of, label
 
 DEPTH = 12
@@ -57,19 +57,6 @@ def test_sums_predict_wholes(seed, overhead):
     assert found.parent_s / found.sum_of(*child) == pytest.approx(whole / wanted, rel=0.03)
     assert found.sum_of(["parent"] * DEPTH, ["parent"] * DEPTH) == pytest.approx(found.parent_s)
     assert found.scale == pytest.approx(overhead, rel=0.05)
-
-
-def test_without_noise_it_is_exact():
-    found = estimate(rounds(1, noise=0, interrupted=0), lambda r: r.prefill)
-    for sub_block, costs in TRUE.items():
-        for name, seconds in costs.items():
-            ratio = found.seconds[sub_block, name] / found.seconds["ffn", "parent"]
-            assert ratio == pytest.approx(seconds / 4.0)
-    assert found.seconds[FIXED] / found.seconds["ffn", "parent"] == pytest.approx(FIXED_S / 4)
-    assert set(found.relative_spread.values()) == {0.0} and found.scale == pytest.approx(1)
-    alone = estimate(rounds(3, noise=0, interrupted=0, count=1), lambda r: r.prefill)
-    assert alone.seconds.keys() == found.seconds.keys(), "one round is enough to go on"
-    assert "attention.gqa1" in found.relative_spread and "fixed" in found.relative_spread
 
 
 def test_layers_of_two_kinds_have_their_own_times():

@@ -61,12 +61,6 @@ def worst(found, children=20) -> float:
     return max(errors)
 
 
-def test_exact_times_are_predicted():
-    found = fit_whole(list(checks(0)), "decode", PRIOR, PARENT)
-    assert worst(found) < 0.01
-    assert found.sum_of(OWN, OWN) == pytest.approx(found.parent_s)
-
-
 @pytest.mark.parametrize(
     ("seed", "how", "at_most"),
     [

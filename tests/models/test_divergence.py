@@ -60,7 +60,6 @@ def test_cosine_rises_then_falls(steps: int, warmup: float) -> None:
     [
         (Schedule(peak=1e-4, warmup=0.05), 12, [5e-5, 1e-4]),
         (Schedule(kind="constant", peak=1.0, warmup=0.4), 10, [0.2, 0.4, 0.6, 0.8, *[1.0] * 6]),
-        (Schedule(kind="constant", peak=2.0), 3, [2.0] * 3),
         (Schedule(peak=2.0), 4, [2.0, 1 + math.cos(math.pi / 4), 1.0, 1 - math.cos(math.pi / 4)]),
         (
             Schedule(peak=2.0, warmup=0.2),

@@ -12,10 +12,9 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram, elimination_order
-from puzzledsl.models.least_squares.heads import Heads, merge_heads
 from puzzledsl.models.placement import placement
 from tests.pretended_gpu import Gpu, pretended_gpu
-from tests.tiny import save_tiny, tiny_tokens
+from tests.tiny import save_tiny
 
 GPU = torch.device("cuda")
 
@@ -33,19 +32,6 @@ def test_parents_run_in_bfloat16_where_a_gpu_has_it(parent_dir: Path):
     stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
     with pretended_gpu(3 * stored, capability=(7, 5)):
         assert placement(parent_dir)[1] == torch.bfloat16
-
-
-def test_attention_in_float32_is_not_grouped(parent_dir: Path, pretended: Gpu):
-    tokens = tiny_tokens(2, 12)
-    with torch.no_grad():
-        expected = load_parent(parent_dir)(tokens).logits
-        on_gpu = load_parent(parent_dir, device="cuda")  # two query heads share a key head
-        found = on_gpu(tokens.to("cuda")).logits
-        with torch.autocast("cuda", torch.bfloat16):
-            on_gpu(tokens.to("cuda"))
-    torch.testing.assert_close(found.cpu(), expected)
-    grouped = {dtype: grouped for dtype, grouped, _ in pretended.attention}
-    assert grouped == {torch.float32: False, torch.bfloat16: True}
 
 
 def test_sums_for_least_squares_multiply_in_bfloat16_and_do_not_wait(pretended: Gpu):
@@ -79,18 +65,6 @@ def test_repeatable_kernels_are_for_the_context_alone(pretended: Gpu):
         assert deterministic() and not torch.utils.deterministic.fill_uninitialized_memory
         raise ZeroDivisionError
     assert not deterministic() and torch.utils.deterministic.fill_uninitialized_memory
-
-
-@pytest.mark.parametrize("turning", [0, 8])
-def test_heads_are_merged_in_a_fixed_order(pretended: Gpu, turning: int):
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(n, 8, 7, dtype=torch.float64, generator=generator) for n in (4, 2, 2))
-    o = torch.randn(4, 8, 6, dtype=torch.float64, generator=generator)
-    gram = torch.eye(7, dtype=torch.float64)
-    here = merge_heads(Heads(q, k, v, o, turning), 1, gram)
-    there = merge_heads(Heads(*(t.to("cuda") for t in (q, k, v, o)), turning), 1, gram.to("cuda"))
-    assert not pretended.any_order
-    assert torch.equal(there.k.cpu(), here.k) and torch.equal(there.v.cpu(), here.v)
 
 
 def test_channels_are_eliminated_with_one_copy_a_round(pretended: Gpu):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from puzzledsl.uptrain.train import Trainer
 from tests.children import Choice, define, random_pieces
+from tests.data.chats import chat_data, write_chats
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer
 
@@ -145,18 +145,15 @@ TURNS = (
 )
 
 
-def with_chats(case: Case, chats: int = 60) -> Case:
+def with_chats(case: Case) -> Case:
     """The case with conversations for text, of which losses count the answers."""
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = TURNS
     tokenizer.save_pretrained(case.parent)
-    lines = []
-    for i in range(chats):
-        question = f"what is {i} and {i % 7}" + " so" * (i % 5)
-        answer = f"it is {i + i % 7}" + " yes" * (i % 3)
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        lines.append(json.dumps({"messages": turns}) + "\n")
-    (case.base / "chats.jsonl").write_text("".join(lines))
-    source = nodes.JsonlData(paths=("chats.jsonl",), messages="messages", loss="answers")
-    data = case.program.data["mix"].model_copy(update={"source": source})
+    asked = [f"what is {i} and {i % 7}" + " so" * (i % 5) for i in range(60)]
+    answered = [f"it is {i + i % 7}" + " yes" * (i % 3) for i in range(60)]
+    pairs = zip(asked, answered, strict=True)
+    chats = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in pairs]
+    write_chats(case.base / "chats.jsonl", chats)
+    data = case.program.data["mix"].model_copy(update={"source": chat_data("chats.jsonl").source})
     return Case(case.base, case.program.model_copy(update={"data": {"mix": data}}))

@@ -49,14 +49,6 @@ def test_value_and_gradient_are_those_of_full_logits(seed, chunk, kld, lm):
         torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_cosine_is_the_angle_only():
-    x, y = torch.randn(2, 5, H, generator=torch.Generator().manual_seed(0))
-    assert cosine_loss([x, y], [3 * x, 0.1 * y]).item() == pytest.approx(0, abs=1e-6)
-    assert cosine_loss([x], [-x]).item() == pytest.approx(2, abs=1e-6)
-    both, first = cosine_loss([x, y], [y, y]), cosine_loss([x], [y])
-    assert both.item() == pytest.approx(first.item() / 2, abs=1e-6)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("learned_M", [None, torch.tensor([1, 5, 6, 15])])
 def test_the_cosine_keeps_no_float32_copies(dtype: torch.dtype, learned_M: torch.Tensor | None) -> None:

@@ -37,7 +37,7 @@ from puzzledsl.models.families.build import number_cache_slots, put
 from puzzledsl.models.families.slots import allocate, classes_of, slots, source_layers, source_names
 from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.models.kernels.attention import FAST_SDPA, fold_head
+from puzzledsl.models.kernels.attention import FAST_SDPA, folded
 from puzzledsl.models.transformers_private import decoded_floats, from_config, init_weights, supports_sdpa
 
 OWN_KEYS = (
@@ -212,7 +212,7 @@ def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTra
     """Move the model to `device`, in evaluation mode, without gradients; return it."""
     untyped: Any = model
     untyped.eval().requires_grad_(False).to(device)
-    fold_head(model)
+    untyped.get_output_embeddings().register_forward_pre_hook(folded)
     return model
 
 

@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import SiLUActivation
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -50,19 +50,11 @@ AttentionInterface.register(FAST_SDPA, attention)
 AttentionMaskInterface.register(FAST_SDPA, sdpa_mask)
 
 
-_FOLDS = "folds_slices"  # attribute of a head that has the hook
-
-
-def fold_head(model: PreTrainedModel) -> None:
-    """Let the model's head copy an input that is a slice. Logits stay those of a model with gradients, bit for bit."""
-    head = cast(nn.Module | None, model.get_output_embeddings())  # type: ignore[no-untyped-call]
-    if head is not None and not head.__dict__.get(_FOLDS):
-        head.register_forward_pre_hook(folded)
-        head.__dict__[_FOLDS] = True
-
-
 def folded(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook: return the arguments with contiguous states [B, S, H]; None where they already fold."""
+    """Forward pre-hook of a head: return the arguments with contiguous states [B, S, H]; None where they already fold.
+
+    So logits of a slice stay those of a model with gradients, bit for bit.
+    """
     states_BSH: Tensor = args[0]
     size, stride = states_BSH.shape, states_BSH.stride()
     if all(stride[i] == stride[i + 1] * size[i + 1] for i in range(len(size) - 2)):

@@ -256,17 +256,6 @@ def test_a_coupled_piece_brings_both_halves(tmp_path: Path, ffn: MlpFfn | Parent
     assert contents(made.out)["model.safetensors"] == before["model.safetensors"]
 
 
-def test_only_the_childs_weights_are_stored(tmp_path: Path) -> None:
-    made = Made(tmp_path, MIXED, tied=True)
-    with safe_open(made.out / "model.safetensors", framework="pt") as file:
-        names = set(file.keys())
-    assert names == set(made.child.state_dict()) - {"lm_head.weight"}
-    assert not any(name.startswith("model.layers.0.self_attn") for name in names)
-    assert "model.layers.0.input_layernorm.weight" not in names
-    assert "model.layers.1.post_attention_layernorm.weight" not in names
-    assert {"model.layers.2.self_attn.linear.weight", "model.layers.3.mlp.linear.weight"} <= names
-
-
 def test_the_config_speaks_decilm(tmp_path: Path) -> None:
     made = Made(tmp_path, MIXED)
     config = json.loads((made.out / "config.json").read_text())

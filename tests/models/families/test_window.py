@@ -80,11 +80,6 @@ def test_beams_take_their_caches_along() -> None:
     assert torch.equal(*found)
 
 
-def test_within_the_parents_own_window() -> None:
-    model, tokens = model_with(3, 0, first=1, family="mistral", sliding_window=4), tiny_tokens(1, 20)
-    assert torch.allclose(in_pieces(model, tokens, [6, *[1] * 14]), model(tokens).logits, atol=1e-4)
-
-
 def test_tokens_that_are_gone_cannot_be_cropped_to() -> None:
     cache = WindowCache(window=6, sinks=2)
     states = torch.randn(1, 1, 5, 4)

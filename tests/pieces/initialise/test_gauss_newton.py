@@ -1,4 +1,4 @@
-"""Nonlinear least squares on all maps of a module, and their curvature as Kronecker products; also on a GPU."""
+"""Nonlinear least squares on all maps of a module, and their curvature as Kronecker products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from puzzledsl.pieces.initialise import gauss_newton
 from puzzledsl.pieces.initialise.gauss_newton import Fit, curvatures, downhill
-from tests.pretended_gpu import Gpu
 
 Batch = tuple[Tensor, Tensor]
 
@@ -130,38 +129,3 @@ def test_maps_of_one_input_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [c.maps for c in curvatures(maps_of(module), module, [x])] == [(0, 1), (2,)]
     monkeypatch.setattr(gauss_newton, "STACKED_OUTPUTS", 8)
     assert [c.maps for c in curvatures(maps_of(module), module, [x])] == [(0,), (1,), (2,)]
-
-
-def test_nothing_is_left_behind() -> None:
-    module, x = Gated(), torch.randn(50, 6)
-    before = copy.deepcopy(module.state_dict())
-    first, again = (curvatures(maps_of(module), module, [x[:25], x[25:]]) for _ in range(2))
-    assert is_unchanged(module, before)
-    assert all(linear.weight.grad is None and not linear._forward_hooks for linear in maps_of(module))
-    for one, other in zip(first, again, strict=True):
-        assert torch.equal(one.outputs, other.outputs), "probes are seeded"
-
-
-# ---------------------------------------------------------------- on a GPU: sums over batches stay there until they are known
-
-
-def on_gpu(count: int, *shape: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(*shape, generator=generator).to("cuda") for _ in range(count)]
-
-
-def test_a_point_waits_twice_however_many_batches_there_are(pretended: Gpu) -> None:
-    waits = []
-    for count in (2, 5):
-        linear, wanted = (nn.Linear(6, 4, bias=False).to("cuda") for _ in range(2))
-        data = on_gpu(count + 1, 8, 6)
-
-        def residual(x: Tensor, linear: nn.Module = linear, wanted: nn.Module = wanted) -> Tensor:
-            made: Tensor = linear(x) - wanted(x).detach()
-            return made
-
-        fit = Fit([linear], residual, data[:-1], data[-1:])
-        pretended.waits.clear()
-        fit.run(points=1)
-        waits.append(pretended.waits.total())
-    assert waits[0] == waits[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.piece_state import MicroBatches, normalized_mse
+from puzzledsl.pieces.train.piece_state import normalized_mse
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble
 from tests.blocks import token_blocks
 from tests.interrupting import Interrupting, Recorder
-from tests.pieces.train.bld_programs import contents, exit_code, make_pieces, make_program, write_text
+from tests.pieces.train.bld_programs import contents, make_pieces, make_program, write_text
 from tests.refused import refused
 from tests.tiny import FAMILIES, tiny_tokenizer
 
@@ -184,27 +183,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             make_pieces(program, tmp_path, "cut", Interrupting(after))
     assert contents(make_pieces(program, tmp_path, "cut")) == whole
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    program = make_program(tmp_path, **FEW, **SHORT)
-    whole = contents(make_pieces(program, tmp_path, "whole"))
-    original, seen = MicroBatches.through, []
-
-    def through(*given: Any) -> torch.Tensor:
-        seen.append(1)
-        if len(seen) > 6:  # held out, two steps, held out again: in the middle of layer 1
-            os._exit(9)
-        return original(*given)
-
-    def run_until_killed() -> None:
-        MicroBatches.through = through  # type: ignore[method-assign]
-        make_pieces(program, tmp_path, "killed")
-
-    assert exit_code(run_until_killed) == 9
-    assert [path.name for path in (tmp_path / "killed" / "work").glob("hidden-*.bin")] == ["hidden-1.bin"]
-    assert 0 < len(Library(tmp_path / "killed" / "library").pieces()) < len(bld_plan(program, "b"))
-    assert contents(make_pieces(program, tmp_path, "killed")) == whole
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,16 +79,6 @@ def test_compensated_pieces_are_nearer_than_rounded_ones_in_every_layer(
             assert piece.loss_final < 2e-4
 
 
-def test_a_coupled_piece_trains_what_is_not_quantised(tmp_path: Path) -> None:
-    attention, ffn = (GqaAttention(kv_heads=1),), (ParentFfn(dtype="q4_0"),)
-    library = made(tmp_path, mode="coupled", attention=attention, ffn=ffn)
-    for piece in library.pieces():
-        assert piece.tokens == 512
-        for name, weight in library.load(piece.job.id).items():
-            on_grid = codes_of(weight, PRECISIONS["q4_0"]) is not None if weight.ndim == 2 else None
-            assert on_grid is None or on_grid == name.startswith("mlp."), name
-
-
 def test_experts_are_quantised_too(tmp_path: Path) -> None:
     ffn = (MoeFfn(experts=4, top_k=2, width=32, dtype="q8_0"), ParentFfn(dtype="int8"))
     sizes = {**SIZES, "moe_intermediate_size": 32, "mlp_only_layers": []}

@@ -22,6 +22,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models import placement as this_device
+from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
@@ -149,6 +150,14 @@ def test_an_interrupted_driver_goes_on_with_other_stages(subject: Subject, tmp_p
             subject.made(tmp_path, workers, progress=Interrupting(after))
         assert [*(tmp_path / "work").glob("state/saved.json")]
     assert subject.made(tmp_path, 1) == subject.swept
+
+
+def test_damaged_initial_weights_are_told(subject: Subject, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        subject.made(tmp_path, 1, progress=Interrupting(3))
+    for path in (tmp_path / "work").rglob("initial/*.safetensors"):
+        path.write_bytes(b"damaged")
+    assert refused(subject.made, tmp_path, 1).kind == UnfinishedWorkDamaged
 
 
 def test_a_stage_reads_no_layer_but_its_own(subject: Subject, tmp_path: Path) -> None:

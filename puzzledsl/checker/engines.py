@@ -221,7 +221,13 @@ class _ExportCheck:
             layers, support = layers_in_words(list(lack.layers)), lack.support
             if isinstance(support, Absent):
                 said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": support.reason}
-                help = self._absent_help(lack)
+                name = f"`{lack.alternative.name}`"
+                way = (
+                    f"replace {name}, which the parent has, in those layers"
+                    if lack.kept
+                    else f"drop {name} from the space"
+                )
+                help = f"{way}, or write {self._runtime('transformers')}"
                 ctx.report(errors.CannotRepresent(where, secondary=[label], help=help, **said))
             elif isinstance(support, Lowered):
                 cost = self._cost(found.architecture, support, lack)
@@ -261,9 +267,3 @@ class _ExportCheck:
     def _runtime(self, name: str) -> str:
         """Return how an export names another runtime of `hf`: by `runtime:` in its own call, or by another call."""
         return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
-
-    def _absent_help(self, lack: Lack) -> str:
-        name, other = lack.alternative.name, self._runtime("transformers")
-        if lack.kept:
-            return f"replace `{name}`, which the parent has, in those layers, or write {other}"
-        return f"drop `{name}` from the space, or write {other}"

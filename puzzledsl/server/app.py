@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from lsprotocol import types
 from pygls import uris
-from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from puzzledsl.base.version import __version__
@@ -27,7 +26,6 @@ from puzzledsl.server.navigation import hover
 
 QUIET_S = 0.02  # Seconds without a change before a text is checked.
 LONG_S = 0.1  # Seconds that a check may take without making the pause before the next one longer.
-REQUEST_FAILED = -32803
 
 
 class PzlServer(LanguageServer):
@@ -38,18 +36,17 @@ class PzlServer(LanguageServer):
         self.project = Project()
         self.due: dict[str, asyncio.TimerHandle] = {}
         self.took_s: float = 0.0
-        self.was_shut_down = False
-        self.exited = False
+        self.ended: list[str] = []  # `shutdown`, then `exit`
 
     def document(self, params: Any) -> Document:
-        """Return the text that a request is about: the open one, or the file's. Raises JsonRpcException if there is none."""
+        """Return the text that a request is about: the open one, or the file's. Raises Refused if there is none."""
         uri = params.text_document.uri
         found = self.project.documents.get(uri)
         path = uris.to_fs_path(uri)
         if found is None and path:
             found = self.project.document(Path(path))
         if found is None:
-            raise JsonRpcException(f"{uri} is not open and cannot be read", REQUEST_FAILED)
+            raise navigation.Refused(f"{uri} is not open and cannot be read")
         return found
 
     def take(self, uri: str, source: str, version: int | None) -> None:
@@ -122,11 +119,6 @@ class PzlServer(LanguageServer):
             wanted = [types.Registration("pzl-files", method, options)]
             self.client_register_capability(types.RegistrationParams(wanted))
 
-    def leave(self, *, exited: bool) -> None:
-        """Note how the editor ends the session: by `shutdown`, then by `exit`."""
-        self.was_shut_down = self.was_shut_down or not exited
-        self.exited = exited
-
 
 Answer = Callable[[PzlServer, Any], object]
 
@@ -153,23 +145,11 @@ def _actions(server: PzlServer, params: types.CodeActionParams) -> list[types.Co
     return problems.actions(server.document(params), params.range, wanted)
 
 
-def _refusing(answer: Answer) -> Answer:
-    """Return an answer that tells the editor why a name cannot be renamed."""
-
-    def asked(server: PzlServer, params: Any) -> object:
-        try:
-            return answer(server, params)
-        except navigation.RenameRefused as refused:
-            raise JsonRpcException(str(refused), REQUEST_FAILED) from refused
-
-    return asked
-
-
 _ANSWERS: Mapping[str, Answer] = {
     types.INITIALIZE: PzlServer.initialize,
     types.INITIALIZED: lambda server, _: server.watch(),
-    types.SHUTDOWN: lambda server, _: server.leave(exited=False),
-    types.EXIT: lambda server, _: server.leave(exited=True),
+    types.SHUTDOWN: lambda server, _: server.ended.append(types.SHUTDOWN),
+    types.EXIT: lambda server, _: server.ended.append(types.EXIT),
     types.TEXT_DOCUMENT_DID_OPEN: lambda server, p: server.changed(p.text_document, p.text_document.text),
     types.TEXT_DOCUMENT_DID_CHANGE: lambda s, p: s.changed(
         p.text_document, *(c.text for c in p.content_changes)
@@ -187,8 +167,8 @@ _ANSWERS: Mapping[str, Answer] = {
         *_place(s, p), p.context.include_declaration
     ),
     types.TEXT_DOCUMENT_CODE_ACTION: _actions,
-    types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(navigation.prepare)),
-    types.TEXT_DOCUMENT_RENAME: _refusing(lambda s, p: navigation.rename(*_place(s, p), p.new_name)),
+    types.TEXT_DOCUMENT_PREPARE_RENAME: _at(navigation.prepare),
+    types.TEXT_DOCUMENT_RENAME: lambda s, p: navigation.rename(*_place(s, p), p.new_name),
 }
 """Requests and notifications of the protocol with their answers."""
 _Kinds = types.CodeActionKind
@@ -214,4 +194,4 @@ def run() -> int:
     server = create_server()
     with os.fdopen(os.dup(0), "rb") as source, os.fdopen(os.dup(1), "wb") as target:
         server.start_io(source, target)
-    return int(server.exited and not server.was_shut_down)
+    return int(server.ended[:1] == [types.EXIT])

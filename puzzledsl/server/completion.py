@@ -175,12 +175,8 @@ def _of_kinds(scope: NameScope, kinds: tuple[str, ...]) -> Items:
 def _names_of_used(document: Document, gap: Gap) -> Items:
     """In `use "…" (`: return the names that the file declares and the list does not contain yet."""
     assert isinstance(gap.node, tree.Use)
-    path = document.path_of(gap.node)
-    other = document.project.document(path) if path is not None else None
-    if other is None:
-        return []
-    named = {name.text for name in gap.node.names}
-    own = [s for s in other.file.names.values() if isinstance(s, Symbol) and s.file is other.file]
+    other, named = document.file.uses.get(gap.node.path.value), {name.text for name in gap.node.names}
+    own = [symbol for symbol in other.symbols() if symbol.file is other] if other is not None else []
     return [_of_meaning(symbol) for symbol in own if symbol.name not in named]
 
 

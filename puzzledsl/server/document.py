@@ -13,7 +13,6 @@ from lsprotocol import types
 from pygls import uris
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
-from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import Checked, inspect
 from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
@@ -111,17 +110,15 @@ class Document:
         assert root is not None, "its text is at hand"
         return root
 
-    def scope_within(self, name: str) -> Scope:
-        """Return the names that expressions of a declaration see, as the check recorded them."""
-        ctx = self.inspected[1]
-        assert ctx is not None
-        symbol = ctx.root.names.get(name)
-        known = ctx.scopes.get(symbol) if isinstance(symbol, Symbol) else None
-        return known or Scope(ctx.root)
-
     def value_at(self, expr: tree.Expr, within: str) -> Value:
         """Return the value of an expression in the declaration `within`. Its mistakes are not reported again."""
-        return self._quietly(lambda ctx: ctx.value(expr, self.scope_within(within)))
+
+        def value(ctx: Context) -> Value:
+            symbol = ctx.root.names.get(within)
+            scope = ctx.scopes.get(symbol) if isinstance(symbol, Symbol) else None
+            return ctx.value(expr, scope or Scope(ctx.root))
+
+        return self._quietly(value)
 
     def value_of(self, symbol: Symbol, within: str) -> Value:
         """Return the value of a `let` or `param`; a local one stands in the declaration `within`."""
@@ -165,17 +162,6 @@ class Document:
         words = [t for t in found if t.type in ("NAME", "QUANTITY", "STRING") or t.isalpha()]
         return words[-1] if words else found[-1] if found else None
 
-    def path_of(self, use: tree.Use) -> Path | None:
-        """Return the file that a `use` refers to; None if it does not exist."""
-        name = use.path.value
-        try:
-            if name.startswith("std/"):
-                return resource("spaces", name)
-            path = self.path.parent / name
-            return path if path.is_file() or self.project.document(path) is not None else None
-        except (OSError, ValueError):
-            return None
-
     def uses(self, key: str) -> bool:
         """Return True if the text uses a file, directly or indirectly, or names it in a `use` that did not find it."""
         if any(file.key == key for file in files_of(self.file).values()):
@@ -191,8 +177,7 @@ def files_of(file: SourceFile) -> dict[str, SourceFile]:
         top = queue.pop()
         if top.file not in found:
             found[top.file] = top
-            symbols = [s for s in top.names.values() if isinstance(s, Symbol)]
-            queue += [other for s in symbols for other in (s.file, s.target) if other is not None]
+            queue += top.uses.values()
     return found
 
 

@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException
 
 from puzzledsl.base.resources import folder
 from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, Quantity, format_quantity
@@ -34,10 +35,10 @@ _Icon = types.SymbolKind
 
 def definition(document: Document, line: int, column: int) -> types.Location | None:
     """Return the place that declares the name at a position; the file itself for the path of a `use`."""
-    used = used_path(document, line, column)
+    used = used_at(document, line, column)
     if used is not None:
         start = types.Position(0, 0)
-        return types.Location(document.project.uri_of(used), types.Range(start, start))
+        return types.Location(document.project.uri_of(used.path), types.Range(start, start))
     symbol = document.symbol_at(line, column)
     if symbol is None or symbol.file.key == document.key:
         return None if symbol is None else types.Location(document.uri, document.lines.range(symbol.span))
@@ -75,10 +76,10 @@ def uses(document: Document, symbol: Symbol) -> Iterator[tuple[Document, list[Oc
             yield other, [o for o in other.names if o.means(symbol)]
 
 
-def used_path(document: Document, line: int, column: int) -> Path | None:
+def used_at(document: Document, line: int, column: int) -> SourceFile | None:
     """Return the file whose path in a `use` is at a position; None if there is none."""
-    found = (use for use in document.used if covers(use.path.span, line, column))
-    return next((document.path_of(use) for use in found), None)
+    found = (use.path.value for use in document.used if covers(use.path.span, line, column))
+    return next((document.file.uses.get(path) for path in found), None)
 
 
 def outline(document: Document) -> list[types.DocumentSymbol]:
@@ -132,33 +133,35 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Changes = list[tuple[Document, list[Occurrence]]]
 
 
-class RenameRefused(Exception):
-    """The reason why a name cannot be renamed, as a message for the user."""
+class Refused(JsonRpcException):
+    """The reason why a request fails, such as a name that cannot be renamed, as a message for the user."""
+
+    CODE = -32803  # RequestFailed
 
 
 def prepare(document: Document, line: int, column: int) -> types.PrepareRenamePlaceholder:
-    """Return the name at a position if it can be renamed. Raises RenameRefused."""
+    """Return the name at a position if it can be renamed. Raises Refused."""
     occurrence, _ = _renamable(document, line, column)
     return types.PrepareRenamePlaceholder(document.lines.range(occurrence.span), occurrence.name)
 
 
 def rename(document: Document, line: int, column: int, new: str) -> types.WorkspaceEdit:
-    """Return the edits that change the name at a position to `new` everywhere. Raises RenameRefused."""
+    """Return the edits that change the name at a position to `new` everywhere. Raises Refused."""
     occurrence, symbol = _renamable(document, line, column)
     if not _NAME.fullmatch(new):
-        raise RenameRefused(f"`{new}` is no name: letters, digits and `_`, not a digit first")
+        raise Refused(f"`{new}` is no name: letters, digits and `_`, not a digit first")
     if new in KEYWORDS:
-        raise RenameRefused(f"`{new}` is a word of the language")
+        raise Refused(f"`{new}` is a word of the language")
     changes: Changes = []
     for other, found in uses(document, symbol):
         if other.parsed[0].broken:
             mend = "mend its syntax first, or uses may be missed"
-            raise RenameRefused(f"`{other.path.name}` cannot be read to its end: {mend}")
+            raise Refused(f"`{other.path.name}` cannot be read to its end: {mend}")
         if found:
             changes.append((other, found))
     for other, _ in changes if new != occurrence.name else ():
         if new in other.file.names or any(o.name == new for o in other.names):
-            raise RenameRefused(f"`{new}` stands for something else in {other.path.name}")
+            raise Refused(f"`{new}` stands for something else in {other.path.name}")
     edits = []
     for other, found in changes:
         text = types.OptionalVersionedTextDocumentIdentifier(other.uri, other.version)
@@ -170,15 +173,15 @@ def rename(document: Document, line: int, column: int, new: str) -> types.Worksp
 def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, Symbol]:
     occurrence = document.name_at(line, column)
     if occurrence is None:
-        raise RenameRefused("there is no name here")
+        raise Refused("there is no name here")
     symbol = occurrence.symbol
     if symbol is None:
-        raise RenameRefused(f"nothing is called `{occurrence.name}`")
+        raise Refused(f"nothing is called `{occurrence.name}`")
     if not isinstance(symbol, Symbol):
-        raise RenameRefused(f"`{occurrence.name}` is a word of the language")
+        raise Refused(f"`{occurrence.name}` is a word of the language")
     path = symbol.file.path
     if Path(symbol.file.key).is_relative_to(key_of(folder("spaces"))):
-        raise RenameRefused(f"`{symbol.name}` is declared in `{path.name}`, which comes with pzl")
+        raise Refused(f"`{symbol.name}` is declared in `{path.name}`, which comes with pzl")
     return occurrence, symbol
 
 
@@ -204,8 +207,8 @@ def _of_token(document: Document, token: Token) -> str | None:
     """Return the text for a keyword or a path, which is no name."""
     match token.type:
         case "STRING":
-            path = used_path(document, token.line, token.column + 1)
-            return f"`{path}`" if path is not None else None
+            used = used_at(document, token.line, token.column + 1)
+            return f"`{used.path}`" if used is not None else None
         case "SAME_AS":
             return _said("same as", OPERATORS["same as"])
     is_keyword = token.isalpha() and token.type == token.upper()

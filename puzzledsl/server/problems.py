@@ -12,7 +12,6 @@ from lsprotocol import types
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Span, compatible, safe_fixes
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.errors import UnusedName, UnusedUse
-from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, Lines, files_of, units
 from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.highlight import CLASSES, classified
@@ -26,11 +25,9 @@ def problems(document: Document) -> list[types.Diagnostic]:
     """Return the diagnostics of a text; those of files it uses are shown at its `use` of them, one for each `use`."""
     checked, ctx = document.inspected
     found = [_problem(document, d) for d in checked.diagnostics if is_own(document, d)]
-    files = {} if ctx is None else {f.key: f for f in ctx.loader.files.values()}
     told: set[str] = set()
     for use in document.used if ctx is not None else ():
-        path = document.path_of(use)
-        file = files.get(key_of(path)) if path is not None else None
+        file = document.file.uses.get(use.path.value)
         reached = files_of(file).keys() - told if file is not None else set()
         told |= reached
         there = (d for d in checked.diagnostics if d.span and d.span.file in reached)

@@ -183,9 +183,6 @@ class _Builder:
             raise _TooDeep
         kids = branch.children
 
-        def read(kid: Branch) -> Any:
-            return self.expr(kid, depth + 1)
-
         match branch.data:
             case "name" if kids[0]:
                 return self.name(kids[0])

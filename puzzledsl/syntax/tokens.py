@@ -154,25 +154,18 @@ class Machine:
         return len(self._states)
 
     def accepts(self, *kinds: str, depth: int | None = None) -> bool:
-        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`. The stack is not copied."""
-        base = len(self._states) if depth is None else depth
-        above: list[int] = []
+        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`."""
+        states = self._states[:depth]
         for kind in kinds:
-            while True:
-                action = self._table[above[-1] if above else self._states[base - 1]].get(kind)
-                if action is None:
-                    return False
-                if action >= 0:
-                    above.append(action)
-                    break
+            while (action := self._table[states[-1]].get(kind)) is not None and action < 0:
                 rule = self._rules[-1 - action]
-                size = len(rule.marks)
-                from_above = min(size, len(above))
-                del above[len(above) - from_above :]
-                base -= size - from_above
-                above.append(self._table[above[-1] if above else self._states[base - 1]][rule.origin])
-                if above[-1] == self._end:
+                del states[len(states) - len(rule.marks) :]
+                states.append(self._table[states[-1]][rule.origin])
+                if states[-1] == self._end:
                     return True
+            if action is None:
+                return False
+            states.append(action)
         return True
 
     def expected(self) -> set[str]:

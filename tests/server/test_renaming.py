@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.navigation import RenameRefused, rename
+from puzzledsl.server.navigation import Refused, rename
 from puzzledsl.syntax import tree
 from tests.cases import cases
 from tests.checker.programs import without_source
@@ -96,7 +96,7 @@ def test_a_broken_file_that_has_nothing_to_do_with_a_name_is_no_hindrance(tmp_pa
     document, line, column = marked("let ‸a = 1\nlet b = a\n", tmp_path)
     assert applied(document, line, column, "c") == {document.uri: "let c = 1\nlet b = c\n"}
     (tmp_path / "stranger.pzl").write_text('use "program.pzl" (a)\nlet b = = a\n', "utf-8")
-    with pytest.raises(RenameRefused, match="cannot be read to its end"):
+    with pytest.raises(Refused, match="cannot be read to its end"):
         rename(document, line, column, "c")
 
 
@@ -136,5 +136,5 @@ def test_edits_name_the_version_they_are_for(tmp_path: Path) -> None:
 )
 def test_is_refused(text: str, new: str, why: str, tmp_path: Path) -> None:
     document, line, column = marked(text, tmp_path)
-    with pytest.raises(RenameRefused, match=why):
+    with pytest.raises(Refused, match=why):
         rename(document, line, column, new)

@@ -30,7 +30,7 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     navigation.outline(document)
     semantic_tokens(document)
     formatting(document)
-    with suppress(navigation.RenameRefused):
+    with suppress(navigation.Refused):
         navigation.rename(document, line, column, "brand_new")
 
 

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from puzzledsl.base.diagnostics import Args, Label, Span
-from puzzledsl.base.phrases import closest
 from puzzledsl.base.queueing import most_load
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
+from puzzledsl.checker.context import MAX_REQUIREMENTS, Context
 from puzzledsl.checker.declarations import judge
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
 from puzzledsl.checker.expressions import numbers, values
@@ -37,10 +36,8 @@ from puzzledsl.syntax import tree
 
 DEFAULT_SOLVER = nodes.CpSat()
 SETTINGS = KINDS["search"].settings
-STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert"))
+STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert", "for"))
 MAX_SOLUTIONS = 10_000
-_PARTS = [*(f"`{word}`" for word in STATEMENTS), *(f"`{name} = …`" for name in SETTINGS)]
-_HAS = f"a search has {', '.join(_PARTS[:-1])} and {_PARTS[-1]}"
 
 
 def lower_search(search: Declared) -> nodes.Search | None:
@@ -50,7 +47,7 @@ def lower_search(search: Declared) -> nodes.Search | None:
     space = None if of is None else searched_space(ctx, of)
     known = (space_info(ctx, space) if space is not None else None) or guessed(symbol.name)
     settings = Settings(ctx, search.thing, symbol.span, SETTINGS)
-    scope, body = search.scope_about(known), _Body(search, known, settings)
+    scope, body = search.scope_about(known), _Body(ctx, search, known, settings)
     for statement in search.decl.body or ():
         ctx.attempt(body.read, statement, scope, False)
     solver, refine = settings.read("solver", None), settings.read("refine", None, _refine)
@@ -91,6 +88,7 @@ def searched_space(ctx: Context, search: Symbol) -> Symbol | None:
 class _Body:
     """A search's statements, lowered one by one."""
 
+    ctx: Context
     search: Declared
     info: SpaceInfo
     settings: Settings
@@ -99,11 +97,6 @@ class _Body:
     requirements: list[nodes.Requirement] = field(default_factory=list)
     preferences: list[nodes.Preference] = field(default_factory=list)
     solutions: tuple[int, int] | None = None
-
-    @property
-    def ctx(self) -> Context:
-        """The state of the check."""
-        return self.search.ctx
 
     def node(self, base: nodes.Search | None, **given: Any) -> nodes.Search | None:
         """The whole search; None, reported, where it has no goal."""
@@ -176,11 +169,14 @@ class _Body:
                 self._solutions(statement, scope)
             case tree.Assign(target=tree.Name() as word, op="=", value=value):
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                key = tree.Name(span=word.span, text=self._setting(word))
-                put(self.settings, key, Entry(value, scope, word.span), tuple(SETTINGS))
+                put(self.settings, word, Entry(value, scope, word.span), tuple(SETTINGS), STATEMENTS)
             case tree.Section(name=name):
-                said: Args = {"thing": self.search.thing, "name": name.text}
-                self.ctx.report(errors.UnknownKey(name.span, help=_HAS, **said))
+                said: Args = {
+                    "thing": self.search.thing,
+                    "name": name.text,
+                    "help": "a search has no sections",
+                }
+                self.ctx.report(errors.UnknownKey(name.span, **said))
             case _:
                 misplaced(self.ctx, statement, self.search.thing)
 
@@ -188,19 +184,6 @@ class _Body:
         self.read(statement, scope, in_for=True)
         if len(self.requirements) > MAX_REQUIREMENTS and not isinstance(statement, tree.ForAll):
             self.ctx.too_much(loop.domain.span, "this `for`", f"{MAX_REQUIREMENTS:,} requirements")
-
-    def _setting(self, word: tree.Name) -> str:
-        """The setting of a name, a misspelt one reported."""
-        if word.text in SETTINGS:
-            return word.text
-        near = closest(word.text, (*SETTINGS, *(word for word in STATEMENTS if word != "for")))
-        meant = near if near in SETTINGS else None  # the others are statements, written without `=`
-        help = f"did you mean `{near}`?" if near else _HAS
-        said: Args = {"thing": self.search.thing, "name": word.text}
-        self.ctx.report(errors.UnknownKey(word.span, near=meant, help=help, **said))
-        if meant is None:
-            raise Refused
-        return meant
 
     def _require(self, statement: tree.Require, scope: Scope, in_for: bool) -> None:
         ctx, span = self.ctx, statement.condition.span

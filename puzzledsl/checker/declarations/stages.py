@@ -11,7 +11,6 @@ from typing import Any, Literal, cast
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args, Fix
-from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
@@ -20,7 +19,7 @@ from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions.numbers import as_constant, between, within
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Text, describe
-from puzzledsl.checker.names.words import read_ref
+from puzzledsl.checker.names.words import read_ref, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import can_drop
 from puzzledsl.syntax import tree
@@ -50,13 +49,11 @@ def _train(settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[S
         case tree.Name(text="attention" | "ffn" as only):
             return "decoupled", tuple(part for part in SUB_BLOCKS if part == only)
         case tree.Binary(op="+" | "*", left=tree.Name() as left, right=tree.Name() as right):
-            if {left.text, right.text} == set(SUB_BLOCKS):
+            scope = settings.entries["train"].scope
+            if {read_word(ctx, side, scope, SUB_BLOCKS, "sub-block") for side in (left, right)} == {
+                *SUB_BLOCKS
+            }:
                 return "decoupled" if expr.op == "+" else "coupled", SUB_BLOCKS
-            for side in (left, right):
-                if side.text not in SUB_BLOCKS:
-                    near, help = closest(side.text, SUB_BLOCKS), "write `attention` or `ffn`"
-                    said: Args = {"got": side.text, "what": "sub-block"}
-                    raise ctx.refuse(errors.UnknownWord(side.span, near=near, help=help, **said))
         case tree.BadExpr():
             raise Refused
     help = "write `attention + ffn` (decoupled), `attention * ffn` (coupled), `attention` or `ffn`"
@@ -128,19 +125,15 @@ def _weighted(part: tree.Expr, settings: Settings) -> tuple[str, float]:
         factor, word = part.left, part.right
         if isinstance(factor, tree.Name) and factor.text in known.words:
             factor, word = word, factor
-    if isinstance(word, tree.BadExpr):
-        raise Refused
-    if not isinstance(word, tree.Name) or word.text not in known.words:
-        near = closest(word.text, known.words) if isinstance(word, tree.Name) else None
-        help = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
-        said: Args = {"got": ctx.source(word.span), "what": known.noun}
-        raise ctx.refuse(errors.UnknownWord(word.span, near=near, help=help, **said))
-    amount, what = Fraction(1), "a loss's weight"
+    if not isinstance(word, tree.Name):
+        wanted, got = "a sum such as `1 * kld + 1 * cosine + 0 * lm`", f"`{ctx.source(word.span)}`"
+        raise Refused if isinstance(word, tree.BadExpr) else ctx.wrong(word.span, "`loss`", wanted, got)
+    loss, amount, what = read_word(ctx, word, scope, known.words, known.noun), Fraction(1), "a loss's weight"
     if factor is not None:
         amount = as_constant(ctx, ctx.value(factor, scope), factor.span, what).value
     if not 0 <= amount <= MAX_WEIGHT:
         raise ctx.beyond(part.span, what, between(0, MAX_WEIGHT), ctx.source(part.span))
-    return word.text, float(amount)
+    return loss, float(amount)
 
 
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
@@ -262,16 +255,14 @@ def lower_eval(evaluation: Declared) -> nodes.Eval:
         nodes.Eval,
         **evaluation.head(),
         tasks=tasks,
-        lm_eval=settings.read("lm_eval", (), _tasks_of_harness),
+        lm_eval=settings.read(
+            "lm_eval", (), lambda known: tuple(known.text("lm_eval").replace(",", " ").split())
+        ),
         data=texts[0] if texts else None,
         more_data=texts[1:],
         full=settings.read("full", (), partial(_full, evaluation)),
         prompts=settings.read("prompts", None, _prompts),
     )
-
-
-def _tasks_of_harness(settings: Settings) -> tuple[str, ...]:
-    return tuple(settings.text("lm_eval").replace(",", " ").split())
 
 
 def _full(evaluation: Declared, settings: Settings) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.expressions.values import Scope, Symbol, Value
 from puzzledsl.checker.names.words import of_the_library, read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.kinds import FORMER, FORMER_FIGURES, KINDS
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -331,6 +332,8 @@ def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -
     help = f"it has {', '.join(f'`{k}`' for k in known)}" if known else "it has no settings"
     if near in found.given:
         help, near = f"did you mean `{near}`? It is set already: keep one of them", None
+    elif near in KEYWORDS:  # which begins a statement without `=`
+        help, near = f"did you mean `{near}`?", None
     owners = [kind for kind, form in KINDS.items() if key in form.settings or key in form.sections]
     if len(owners) == 1:
         braces = " { … }" if key in KINDS[owners[0]].sections else ""

@@ -79,6 +79,7 @@ class SourceFile:
     module: tree.Module
     key: str
     names: dict[str, Meant] = field(default_factory=dict)
+    uses: dict[str, SourceFile] = field(default_factory=dict)  # the files that it uses, by what it writes
     lines: list[str] = field(default_factory=list)
     error_lines: set[int] = field(default_factory=set)  # of what the parser reported
     # of the same with its labels, such as the open brace
@@ -210,6 +211,7 @@ class Loader:
         match item:
             case tree.Use():
                 used, alias = self._used_file(item, file), item.alias
+                file.uses |= {item.path.value: used} if used is not None else {}
                 if alias is not None:
                     own = Symbol(alias.text, "file", item, file, alias.span, target=used)
                     self._bind(file, alias.text, own if used else POISON, alias.span)

@@ -3,25 +3,24 @@
 A line break that it adds between two statements takes the place of their comma.
 
 It works on the tokens, not on the tree: a file that does not parse yet can be formatted, and comments need no home. The
-author's line breaks stay. Indentation, the blanks within a line and the columns of neighbours of one kind depend on the tokens
-and the line breaks alone: however the same words are spaced, they come out the same, and formatting is idempotent. A line that
-is too long is broken at the outermost place that a person would choose: a body comes apart into its statements, a choice before
+author's line breaks stay. Indentation, the blanks within a line and the columns of comments depend on the tokens and the line
+breaks alone: however the same words are spaced, they come out the same, and formatting is idempotent. A line that is too
+long is broken at the outermost place that a person would choose: a body comes apart into its statements, a choice before
 each `|`, a requirement before `because`, `implies`, `or` and `and`, a call behind the last comma that fits. What cannot be
 broken, such as a long string, stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
-Alike = Callable[["Line", "Line"], bool]
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
@@ -30,8 +29,6 @@ _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
 COMMENT_STEP = 8
-MAX_PADDING = 24
-"""The most blanks that alignment puts before a part; lines that need more are left unaligned."""
 LIMIT = 120
 """Longest line of code, without its comment, that is left whole."""
 _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
@@ -48,11 +45,10 @@ def format_source(text: str) -> str:
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
     lines = break_long(_lines(tokens))
-    align_code(lines)
-    _indent(lines)  # a `|` stands under its `=`, which may have moved
     # comments behind code stand at COMMENT_COLUMN, or two blanks behind the longest line of a group
-    for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
-        column = max(len(line.code) + 2 for line in group)
+    for has_comment, run in groupby(lines, lambda line: bool(line.tokens) and line.comment is not None):
+        group = [*run] if has_comment else []
+        column = max((len(line.code) + 2 for line in group), default=0)
         if len(group) == 1:  # the next of every eighth column, where others may stand too
             column += (COMMENT_COLUMN - column) % COMMENT_STEP
         for line in group:
@@ -137,18 +133,18 @@ def _indent(lines: list[Line]) -> None:
             line.indent = opened[-1] + INDENT if opened else INDENT * braces
             continue
         first = line.tokens[0].type
-        line.continues = bool(last) and (bool(opened) or first in CONTINUES_BEFORE)
+        continues = last is not None and (bool(opened) or first in CONTINUES_BEFORE)
         if last is not None and last.type in CONTINUES_AFTER and not (last.type == "COMMA" and braces):
-            line.continues = True
+            continues = True
         line.indent = INDENT * max(braces - (first == "RBRACE"), 0)
         if opened:
             line.indent = opened[-1]
             line.indent += 0 if first in _CLOSES else 2 * INDENT if first == "VBAR" else INDENT
-        elif line.continues and first == "VBAR":
+        elif continues and first == "VBAR":
             line.indent = bar
-        elif line.continues and first != "LBRACE":
+        elif continues and first != "LBRACE":
             line.indent += 2 * INDENT
-        if not line.continues:
+        if not continues:
             bar = line.indent + 2 * INDENT
         column, before = line.indent, len(opened)
         for gap, token in zip(line.gaps, line.tokens, strict=True):
@@ -171,7 +167,6 @@ class Line:
     comment: Token | None = None
     gaps: list[int] = field(default_factory=list)
     indent: int = 0
-    continues: bool = False
     comment_gap: int = 2
 
     @property
@@ -203,82 +198,6 @@ class Line:
             depths.append(depth)
             depth += token.type in _ALL_OPENS
         return depths
-
-    def find(self, *kinds: str) -> int | None:
-        """Return the index of the first token of these kinds outside brackets and before a brace; None if there is none."""
-        for index, (token, depth) in enumerate(zip(self.tokens, self.depths(), strict=True)):
-            if token.type == "LBRACE":
-                return None
-            if depth == 0 and index and token.type in kinds:
-                return index
-        return None
-
-    def begins(self, *kinds: str) -> bool:
-        """Return True for a line that begins a statement with tokens of these kinds."""
-        return not self.continues and tuple(token.type for token in self.tokens[: len(kinds)]) == kinds
-
-
-def align_code(lines: list[Line]) -> None:
-    """Align the heads of neighbouring declarations, and the comparisons and reasons of neighbouring requirements."""
-
-    def is_head(line: Line) -> bool:
-        return line.begins("NAME", "NAME")
-
-    def is_requirement(line: Line) -> bool:
-        return line.begins("REQUIRE") or line.begins("PREFER")
-
-    def is_bound(line: Line) -> bool:
-        """Return True if the left side is a bare path: sums and counts are too long to share a column."""
-        at = line.find("CMP")
-        return is_requirement(line) and all(t.type in ("NAME", "DOT") for t in line.tokens[1:at])
-
-    def alike(one: Line, two: Line) -> bool:
-        return str(one.tokens[0]) == str(two.tokens[0])
-
-    def related(one: Line, two: Line) -> bool:
-        """Return True for two declarations of one kind or of one target: `search a of s`, `frontier b of s`."""
-        return alike(one, two) or _target(one) == _target(two)
-
-    _align(lines, is_head, ("OF", "ON"), related)
-    _align(lines, is_head, ("EQUAL",), alike)
-    _align(lines, is_bound, ("CMP",))
-    _align(lines, is_requirement, ("BECAUSE",), least=2)
-
-
-def _target(line: Line) -> str | None:
-    return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
-
-
-def _groups(
-    lines: list[Line], belongs: Callable[[Line], bool], together: Alike = lambda one, two: True
-) -> Iterable[list[Line]]:
-    """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
-    run: list[Line] = []
-    for line in lines:
-        fits = belongs(line)
-        if run and not (fits and together(run[-1], line)):
-            yield run
-            run = []
-        if fits:
-            run.append(line)
-    if run:
-        yield run
-
-
-def _align(
-    lines: list[Line],
-    belongs: Callable[[Line], bool],
-    kinds: tuple[str, ...],
-    together: Alike = lambda one, two: True,
-    least: int = 1,
-) -> None:
-    """Align the first tokens of some kinds in neighbouring lines."""
-    for group in _groups(lines, lambda line: belongs(line) and line.find(*kinds) is not None, together):
-        places = [(line, line.find(*kinds) or 0) for line in group]
-        ends = [line.width(at) for line, at in places]
-        if len(group) > 1 and max(ends) - min(ends) <= MAX_PADDING:
-            for (line, at), end in zip(places, ends, strict=True):
-                line.gaps[at] = max(ends) - end + least
 
 
 def break_long(lines: list[Line]) -> list[Line]:

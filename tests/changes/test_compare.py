@@ -162,11 +162,6 @@ def test_another_limit_of_a_structure_is_one_change(tmp_path: Path) -> None:
     assert "~ search best" not in told(compare(edited(tmp_path, alike), edited(tmp_path, alike, narrower)))
 
 
-def test_other_depths_are_told(tmp_path: Path) -> None:
-    details = told(changes(tmp_path, ("layers: 6", "layers: 7"), ("in 1..5", "in 1..5")))["~ space w"]
-    assert details[0] == "~ layers: 6 -> 7"
-
-
 def test_declarations_come_and_go(tmp_path: Path) -> None:
     found = changes(
         tmp_path, ("search small of best { minimize params }", "search tiny of best { maximize params }")
@@ -190,11 +185,6 @@ def test_pieces_are_set_differences_of_jobs(tmp_path: Path) -> None:
     assert (pieces.make, pieces.keep, pieces.drop) == (len(after - before), len(after & before), 0)
     back = compare(new, old).pieces["pieces"]
     assert (back.make, back.keep, back.drop) == (0, len(before), len(after - before))
-
-
-def test_a_renamed_bld_keeps_its_pieces(tmp_path: Path) -> None:
-    found = changes(tmp_path, ("bld pieces", "bld parts"), ("kl of pieces", "kl of parts"))
-    assert found.pieces["parts"].make == 0
 
 
 def test_the_paper_program_on_a_smaller_budget(tmp_path: Path) -> None:

@@ -66,28 +66,6 @@ def test_a_use_that_was_forgotten_is_written_before_the_first_line(tmp_path: Pat
         assert not checked(tmp_path, mended).diagnostics
 
 
-@pytest.mark.parametrize(
-    ("declared", "given", "shown"),
-    [
-        ("param x: Ratio = 95%", "0.9", "x == 90%"),
-        ("param x: Count = 3", "4Ki", "x == 4096"),
-        ("param x: Bytes = 1GiB", "2GiB", "x == 2048MiB"),
-        ("param x: Time", "3ms", "x == 0.003s"),
-        ("param x: Bool = false", "true", "x"),
-        ('param x: Text = "a"', "fp8", 'x == "fp8"'),
-        ('param x: Text = "a"', '"b c"', 'x == "b c"'),
-        ("param x: Bandwidth = 1TB/s", "2TB/s", "x == 2000GB/s"),
-        ("let y = 2\nparam x: Count = 3", "y * 5", "x == 10"),
-    ],
-)
-def test_set(tmp_path: Path, declared: str, given: str, shown: str) -> None:
-    text = f"{declared}\nassert {shown}\n"
-    program = lowered(tmp_path, text, x=given)
-    assert program.params == {"x": given}
-    if "= " in declared.splitlines()[-1]:
-        assert [code for code, _ in mistakes(tmp_path, text)] == ["E0221"]
-
-
 @pytest.mark.parametrize("given", ["1 +", "", "x = 3", "3\nlet y = 4", "}", "nothing", "layers[0]"])
 def test_a_setting_on_the_command_line_that_is_no_value(tmp_path: Path, given: str) -> None:
     for text in ("param x: Ratio = 95%\n", "param x: fast | small = fast\n"):

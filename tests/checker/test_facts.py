@@ -128,21 +128,6 @@ def test_a_config_that_cannot_be_used(tmp_path: Path, changes: dict[str, object]
         read_config(config(tmp_path, **changes))
 
 
-@pytest.mark.parametrize(
-    ("changes", "window"),
-    [
-        ({"model_type": "mistral", "sliding_window": 8}, 8),
-        ({"model_type": "mistral", "sliding_window": None}, None),
-        ({"model_type": "mistral"}, 4096),  # transformers' default
-        ({"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 8}, None),
-    ],
-)
-def test_windows_are_those_of_every_layer(
-    tmp_path: Path, changes: dict[str, object], window: int | None
-) -> None:
-    assert shape_of(tmp_path, **changes).window == window
-
-
 def test_a_config_larger_than_any_or_that_the_system_does_not_read(tmp_path: Path) -> None:
     path = config(tmp_path)
     path.write_bytes(path.read_bytes() + b" " * (1 << 20))

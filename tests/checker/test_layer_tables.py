@@ -119,29 +119,6 @@ def test_it_means_what_it_says_and_the_search_finds_the_best_child_that_meets_it
     assert result.solutions[0].objective == float(objective(best))
 
 
-@pytest.mark.parametrize(
-    ("condition", "code"),
-    [
-        ("layers[0].attention.kv_heads * layers[1].ffn.width <= 3", "E0308"),
-        ("params * layers[0].ffn.width <= 3", "E0308"),
-        ("layers[0].ffn.width / layers[0].attention.kv_heads <= 3", "E0308"),
-        ("min(ffn.width) >= 3", "E0307"),
-        ("sum(ffn.width) mod 2 == 0", "E0307"),
-        ("sum(ffn.width) != 96", "E0314"),
-        ("(if layers[0].ffn is noop then layers[1].ffn.width else 0) <= 3", "E0307"),
-        ("(if sum(ffn.width) <= 96 then 1 else 0) <= 3", "E0307"),
-        ("count(layers[0].ffn is noop implies layers[1].ffn is noop) <= 1", "E0303"),
-        ("count(kl <= 3) <= 1", "E0303"),
-        ("layers[0].ffn is noop implies kl <= 96", "E0310"),
-        ("not kl <= 3", "E0310"),
-        ("all(kl <= 3)", "E0310"),
-    ],
-)
-def test_beyond_one_layer_it_must_be_linear(tmp_path: Path, condition: str, code: str) -> None:
-    text = PROGRAM + f"search s of w {{\n  minimize kl\n  require {condition}\n}}\n"
-    assert mistakes(tmp_path, text) == [(code, 6)]
-
-
 def test_a_figure_is_of_the_choice_that_the_layer_has_by_then(tmp_path: Path) -> None:
     half = "  layers[0].ffn |= mlp(width: if layers[0].ffn.width * 2 == 32 then 25% else 50%)\n"
     shape = "layers: 1, hidden: 16, heads: 4, kv_heads: 4, head_dim: 4, intermediate: 32, vocab: 50"

@@ -195,36 +195,6 @@ def test_a_formula_means_what_python_says(choice: Choices, case: Case, data: st.
 # ---------------------------------------------------------------- nodes
 
 
-def test_each_is_one_node(tmp_path: Path) -> None:
-    body = """require distinct(ffn.width) <= 2
- require layers[1] same as layers[3]
- require layers[3].ffn same as layers[2].ffn
- require 1 <= runs(l is noop for l in layers) <= 2
- require longest(attention is noop) == 3"""
-    space = "space w of p { attention = parent | noop, ffn = parent | noop }\n"
-    program = lowered(tmp_path, f"{HEAD}{space}search s of w {{\n maximize params\n {body}\n}}\n")
-    requirements = program.searches["s"].requirements
-    values, both, one, runs_, longest_ = (
-        r.formula for r in requirements if isinstance(r, nodes.LogicRequirement)
-    )
-    assert isinstance(values, nodes.Distinct) and (values.at_least, values.at_most) == (0, 2)
-    assert both == nodes.Same(left=1, right=3, sub_blocks=("attention", "ffn"))
-    assert one == nodes.Same(left=3, right=2, sub_blocks=("ffn",))
-    assert isinstance(runs_, nodes.Runs) and (runs_.at_least, runs_.at_most) == (1, 2)
-    assert isinstance(longest_, nodes.Longest) and (longest_.at_least, longest_.at_most) == (3, 3)
-
-
-def test_numbers_of_several_layers_are_compared_inside_statements(tmp_path: Path) -> None:
-    body = "require layers[1].ffn.width == layers[0].ffn.width or layers[1] is noop"
-    space = "space w of p { attention = parent | noop, ffn = parent | mlp(width: 50%) | noop }\n"
-    program = lowered(tmp_path, f"{HEAD}{space}search s of w {{\n maximize params\n {body}\n}}\n")
-    (requirement,) = program.searches["s"].requirements
-    assert isinstance(requirement, nodes.LogicRequirement) and isinstance(requirement.formula, nodes.Or)
-    compared, dropped = requirement.formula.operands
-    assert isinstance(compared, nodes.Compare) and compared.op == "==" and isinstance(dropped, nodes.And)
-    assert [w.coefficient for w in compared.left.terms] == [1, -1]
-
-
 def test_the_tables_of_this_file_are_the_languages(tmp_path: Path) -> None:
     choice: Choices = ((tuple(ATTENTION), tuple(FFN)),) * LAYERS
     program = program_of(choice, "layers[0].ffn is noop", tmp_path)

@@ -131,9 +131,3 @@ def test_every_snippet_is_right_as_it_stands(name: str, tmp_path: Path) -> None:
     path.write_text(base + text + "\n", "utf-8")
     found = check(path, {}).diagnostics
     assert [str(d.message) for d in found if d.severity == "error"] == []  # it may be unused, so far
-
-
-def test_every_kind_has_a_snippet_but_those_of_one_word() -> None:
-    prefixes = {s["prefix"] for s in SNIPPETS.values()}
-    kinds = "parent hardware scenario space bld score search frontier uptrain eval export"
-    assert {*kinds.split()} <= prefixes

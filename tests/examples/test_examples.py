@@ -34,14 +34,6 @@ def test_it_compiles_without_a_word(program: Path, tmp_path: Path) -> None:
     assert code == 0 and "warning" not in err, err
 
 
-def test_the_set_is_whole() -> None:
-    named = (
-        "nemotron51b nemotron49b llama8b_4090 noop_only coupled frontier infeasible smollm2 structure".split()
-    )
-    assert set(named) <= {path.stem for path in PROGRAMS}
-    assert {path.stem for path in MIXTURES.glob("*.pzl")} == set(PUBLISHED)
-
-
 @pytest.mark.parametrize(
     ("program", "speedup"), [("nemotron49b.pzl", 2.17), ("llama8b_4090.pzl", 1.73)], ids=["49b", "4090"]
 )

@@ -30,11 +30,6 @@ def test_unpermute_undoes_llama_cpp(heads: int, half: int, columns: int) -> None
     assert np.array_equal(prepare.unpermute(llama_cpp_permute(weight, heads), heads), weight)
 
 
-def test_unpermute_leaves_each_head_its_own_rows() -> None:
-    paired = np.array([[0], [4], [1], [5], [2], [6], [3], [7]])
-    assert prepare.unpermute(paired, heads=1).ravel().tolist() == list(range(8))
-
-
 @pytest.mark.parametrize(
     ("raw", "clean"),
     [

@@ -6,28 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.references import refined_text
-from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.search.solve import solve_frontier
-from tests.language.rules import WEIGHTS, codes, program, refined, search
-
-SCORES = {"gqa2": 0.2, "gqa1": 0.3, "linear": 0.5, "noop": 0.4}
-FFN_SCORES = {"mlp96": 0.1, "noop": 0.9}
-
-
-@pytest.mark.states("frontier.sweep")
-def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
-    found: Program = program(tmp_path, search("") + "\nfrontier f of s = sweep(params, 0.6x..1x, points: 5)")
-    scores = ScoreTable(score="kl", metric="table", samples=0, attention=(SCORES,) * 4, ffn=(FFN_SCORES,) * 4)
-    points = solve_frontier(found, "f", cost_table(found, "w"), {"kl": scores}).points
-    bounds = [point.target for point in points]
-    assert len(bounds) == 5
-    assert bounds == pytest.approx([bounds[0] + i * (bounds[4] - bounds[0]) / 4 for i in range(5)])
-    assert bounds[0] / bounds[4] == pytest.approx(0.6)
-
+from tests.language.rules import WEIGHTS, codes, program, refined
 
 # ---------------------------------------------------------------- refine
 

@@ -169,17 +169,6 @@ def test_files_and_their_names(tmp_path: Path) -> None:
         assert labels(nothing, tmp_path) == [], nothing
 
 
-@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.settings])
-def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Path) -> None:
-    """Each is written with a value that is wrong at most in itself: the setting's name is not."""
-    target = {"eval": "cpsat", "uptrain": "cpsat", "bld": "w", "search": "w", "space": "p", "judge": "p"}
-    of = f" of {target[kind]}" if kind in target else ""
-    for name in KINDS[kind].settings:
-        document, *_ = marked(after(f"{kind} n{of} {{ {name} = 1 }}\n‸"), tmp_path)
-        said = [type(d).__name__ for d in document.inspected[0].diagnostics if f"`{name}`" in d.message]
-        assert "UnknownKey" not in said, name
-
-
 def test_a_name_is_offered_as_soon_as_it_is_declared(tmp_path: Path) -> None:
     long = "".join(f"let a{i} = {i}\n" for i in range(100))
     document, line, column = marked(long + "let x = ‸", tmp_path)

@@ -222,13 +222,6 @@ def test_a_checkpoint_of_another_shape_is_found_out(tmp_path: Path) -> None:
         assert mistakes(tmp_path, text) == expected
 
 
-def test_the_space_of_the_paper() -> None:
-    whole = check(resource("spaces", "std/spaces.pzl"), {}).program
-    assert whole is not None
-    layers = whole.spaces["puzzle_wide"].layers
-    assert {len(c.attention) * len(c.ffn) for c in layers} == {54} and len(layers) == 80
-
-
 def test_shipped_choices_fit_their_parents(tmp_path: Path) -> None:
     text = (
         'use "std/parents.pzl" as parents\nuse "std/spaces.pzl"\n'

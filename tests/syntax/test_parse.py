@@ -41,16 +41,6 @@ def test_same_as_is_one_operator_and_same_a_name() -> None:
     assert isinstance(item, tree.Use) and item.alias is not None and item.alias.text == "same"
 
 
-def test_edits_take_patterns() -> None:
-    one, two = statements(
-        "layers[40.. where index mod 2 == 1].ffn &= mlp(width: >= 25%)\n"
-        "layers[0].attention -= gqa(kv_heads: 8 | 4) | linear"
-    )
-    assert isinstance(one, tree.Assign) and isinstance(one.value, tree.Pattern)
-    assert [(f.name.text, f.op) for f in one.value.fields] == [("width", ">=")]
-    assert isinstance(two, tree.Assign) and isinstance(two.value, tree.PatternChoice)
-
-
 def test_commas_and_newlines_separate_statements() -> None:
     assert statements("a = 1, b = 2") == statements("a = 1\nb = 2") == statements("a = 1,\n\nb = 2,")
 
@@ -96,8 +86,3 @@ def test_line_ends_marks_and_tabs_are_no_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "\n", "# only a comment", "## only a doc comment\n\n", "\ufeff", "\t"])
 def test_empty_files(text: str) -> None:
     assert good(text).items == ()
-
-
-def test_strings() -> None:
-    expected = tree.String(span=Span("", 1, 1, 1, 1), value='a"b\\c\td')
-    assert value(r'"a\"b\\c\td"') == expected

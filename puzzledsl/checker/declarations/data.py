@@ -153,7 +153,6 @@ def _state(settings: Settings, family: Family) -> StateShape:
     return sizes.sound(StateShape(**dict(zip(StateShape.model_fields, wholes, strict=True))))
 
 
-MIX_EXAMPLE = "mix(corpus: 2, stories: 1)"
 Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 """Parts by name, each with its share so far."""
 
@@ -171,7 +170,8 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
         weighted = ctx.all(_weighted, call.arguments, call.scope, {})
         shares = _added(weighted)
         if not call.arguments:
-            raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
+            help = "write `mix(corpus: 2, stories: 1)`"
+            raise ctx.missing(call.span, "`mix`", "texts and their weights", help)
         if not any(share for _, share in shares.values()):
             raise ctx.beyond(call.span, "the sum of a mix's weights", "more than 0", "0")
         return nodes.MixData(parts=_whole(shares))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -26,7 +25,6 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 Spec = nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware
-CHANGES = Call("A profile with some settings changed.", KINDS["hardware"].settings)
 MAX_TOKENS = 2**40
 T = TypeVar("T")
 
@@ -87,7 +85,7 @@ def _changed(hardware: Declared, base: Symbol | None, call: Constructed | None) 
         raise ctx.misplaced(place, "a change", f"hardware `{base.name}`", help)
     settings, sections = hardware.body()
     if call is not None:
-        arguments = from_call(ctx, call, CHANGES)
+        arguments = from_call(ctx, call, Call("", KINDS["hardware"].settings))
         settings.failed |= arguments.failed
         settings.entries = {**arguments.entries, **settings.entries}
     settings.failed |= base is not None and below is None  # whose figures are not known; these are checked
@@ -96,71 +94,64 @@ def _changed(hardware: Declared, base: Symbol | None, call: Constructed | None) 
         if "peak" not in sections:
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
     profile = old if isinstance(old, nodes.RooflineHardware) else None
-    return _Profile(hardware, settings, sections, profile).read()
+    return _profile(hardware, settings, sections, profile)
 
 
 _FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibration_error"}
 """Settings that say what a profile's constants were fitted to, and their fields."""
 
 
-@dataclass(slots=True, eq=False)
-class _Profile:
-    """Reader of one profile's figures, with those that contradict each other."""
+def _profile(
+    hardware: Declared,
+    settings: Settings,
+    sections: Mapping[str, tree.Section],
+    old: nodes.RooflineHardware | None,
+) -> nodes.RooflineHardware:
+    """Return a profile, and report figures that contradict each other."""
+    peak, shares = (hardware.section(n, sections.get(n)) for n in ("peak", "efficiency"))
+    peaks = dict(old.flop_per_s) if old else {}
+    peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
+    if "peak" in sections and not peaks and not peak.failed:
+        peak.need("bf16", help="write `bf16 = 989TFLOP/s`")
+    efficiency = {f"efficiency_{key}": key for key in shares.table}
+    given = {name: shares.read(key, getattr(old, name, REQUIRED)) for name, key in efficiency.items()}
+    settings.failed |= peak.failed or shares.failed
+    refitted = "efficiency" in sections or any(map(settings.has, ("overhead", "link_latency")))
+    if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
+        given |= {field: settings.read(key) for key, field in _FITTED.items()}
+    given |= {"profile": old.profile if old else hardware.symbol.name, "flop_per_s": peaks}
+    given |= _dtypes(settings, peaks, old, given["profile"])
+    node = settings.sound(lower(settings, nodes.RooflineHardware, old, **given))
+    gpus, reserve, memory, ways = node.gpus, node.reserve_bytes, node.memory_bytes, node.expert_parallel
+    apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
+    if gpus % ways:  # settings that contradict each other are reported at the one that is written
+        key = "expert_parallel" if settings.has("expert_parallel") else "gpus"
+        hardware.ctx.beyond(settings.place(key), "`expert_parallel`", f"a divisor of the {gpus} GPUs", ways)
+    if gpus > 1 and node.link_bytes_per_s == 0:
+        hardware.ctx.beyond(settings.place("gpus"), "`link`", f"more than 0 for {gpus} GPUs", "0")
+    if reserve >= memory:
+        key = "reserve" if settings.has("reserve") else "memory"
+        hardware.ctx.beyond(settings.place(key), "`reserve`", f"less than the memory ({total})", apart)
+    return node
 
-    hardware: Declared
-    settings: Settings
-    sections: Mapping[str, tree.Section]
-    old: nodes.RooflineHardware | None
 
-    def read(self) -> nodes.RooflineHardware:
-        """Return the profile."""
-        settings, old = self.settings, self.old
-        peak, shares = (self.hardware.section(n, self.sections.get(n)) for n in ("peak", "efficiency"))
-        peaks = dict(old.flop_per_s) if old else {}
-        peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
-        if "peak" in self.sections and not peaks and not peak.failed:
-            peak.need("bf16", help="write `bf16 = 989TFLOP/s`")
-        efficiency = {f"efficiency_{key}": key for key in shares.table}
-        given = {name: shares.read(key, getattr(old, name, REQUIRED)) for name, key in efficiency.items()}
-        settings.failed |= peak.failed or shares.failed
-        refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
-        if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
-            given |= {field: settings.read(key) for key, field in _FITTED.items()}
-        given |= {"profile": old.profile if old else self.hardware.symbol.name, "flop_per_s": peaks}
-        node = lower(settings, nodes.RooflineHardware, old, **self._dtypes(peaks), **given)
-        settings.sound(node)
-        gpus, reserve, memory, ways = node.gpus, node.reserve_bytes, node.memory_bytes, node.expert_parallel
-        apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
-        if gpus % ways:  # settings that contradict each other are reported at the one that is written
-            key = "expert_parallel" if settings.has("expert_parallel") else "gpus"
-            self._beyond(key, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(ways))
-        if gpus > 1 and node.link_bytes_per_s == 0:
-            self._beyond("gpus", "`link`", f"more than 0 for {gpus} GPUs", "0")
-        if reserve >= memory:
-            key = "reserve" if settings.has("reserve") else "memory"
-            self._beyond(key, "`reserve`", f"less than the memory ({total})", apart)
-        return node
-
-    def _beyond(self, key: str, what: str, condition: str, got: str) -> None:
-        self.hardware.ctx.beyond(self.settings.place(key), what, condition, got)
-
-    def _dtypes(self, peaks: Mapping[str, Fraction]) -> dict[str, Any]:
-        """Return the number types of the profile. Report one that the hardware cannot compute in."""
-        settings, old = self.settings, self.old
-        usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
-        words = {key: known for key, known in settings.table.items() if known.noun == "dtype"}
-        found = {k: settings.read(k, getattr(old, w.name, w.value and usual)) for k, w in words.items()}
-        multiplied = "dtype" if found["activations"] is None else "activations"
-        name = old.profile if old else self.hardware.symbol.name
-        for key in (multiplied, "embedding" if found["head"] is None else "head"):
-            dtype = found[key]
-            if settings.failed or dtype in peaks or (dtype == "fp16" and "bf16" in peaks):
-                continue
-            help = "it has " + ", ".join(f"`{d}`" for d in peaks)
-            if key == "dtype":
-                help += f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
-            settings.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
-        return {words[key].name: dtype for key, dtype in found.items()}
+def _dtypes(
+    settings: Settings, peaks: Mapping[str, Fraction], old: nodes.RooflineHardware | None, name: str
+) -> dict[str, Any]:
+    """Return the number types of the profile. Report one that the hardware cannot compute in."""
+    usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
+    words = {key: known for key, known in settings.table.items() if known.noun == "dtype"}
+    found = {k: settings.read(k, getattr(old, w.name, w.value and usual)) for k, w in words.items()}
+    multiplied = "dtype" if found["activations"] is None else "activations"
+    for key in (multiplied, "embedding" if found["head"] is None else "head"):
+        dtype = found[key]
+        if settings.failed or dtype in peaks or (dtype == "fp16" and "bf16" in peaks):
+            continue
+        help = "it has " + ", ".join(f"`{d}`" for d in peaks)
+        if key == "dtype":
+            help += f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
+        settings.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
+    return {words[key].name: dtype for key, dtype in found.items()}
 
 
 def lower_scenario(scenario: Declared) -> nodes.Scenario:

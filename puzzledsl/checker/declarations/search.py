@@ -34,7 +34,6 @@ from puzzledsl.ir.references import judged_by, terms_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-DEFAULT_SOLVER = nodes.CpSat()
 SETTINGS = KINDS["search"].settings
 STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert", "for"))
 MAX_SOLUTIONS = 10_000
@@ -55,7 +54,7 @@ def lower_search(search: Declared) -> nodes.Search | None:
         return None
     if base is not None and base.refine is not None and not settings.has("refine"):
         refine = base.refine.model_copy(update={"where": search.where})  # that of the one that inherits
-    solver = solver or (base.solver if base else DEFAULT_SOLVER)
+    solver = solver or (base.solver if base else nodes.CpSat())
     realise = settings.read("realise")
     return body.node(base, space=ctx.name_of(space), solver=solver, refine=refine, realise=realise)
 

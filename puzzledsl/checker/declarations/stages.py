@@ -230,9 +230,6 @@ def _ends(settings: Settings, longest: int) -> tuple[int, int]:
     return int(low), int(high)
 
 
-PROMPT_FILES = (".jsonl", ".txt")
-
-
 def lower_export(export: Declared) -> nodes.Export:
     """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
     call = export.call()
@@ -301,7 +298,7 @@ def _prompts(settings: Settings) -> nodes.Prompts:
     match value:
         case Text():
             path = settings.text("prompts")
-            if PurePath(path).suffix in PROMPT_FILES:
+            if PurePath(path).suffix in (".jsonl", ".txt"):
                 return nodes.Prompts(path=path)
             written = f"prompts({ctx.source(span)})"
             help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"

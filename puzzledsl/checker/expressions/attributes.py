@@ -189,7 +189,6 @@ _OF = {
     "judge": _of_judge,
 }
 """Kinds of declarations with parts."""
-_BEFORE = "what stands before `[…]`"
 Loop = tree.ForAll | tree.Comprehension
 Read = Callable[[tree.Stmt, Scope], object]
 STEPS = 2
@@ -222,7 +221,7 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
                     help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
                     raise ctx.wrong(node.span, "what stands in `[…]`", "one layer", "several layers", help)
                 return values.ParentLayer(parent.shape.at(found.indices[0]), found.indices[0])
-    raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
+    raise ctx.wrong(node.target.span, "what stands before `[…]`", "layers or a list", target)
 
 
 def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> values.Layers:

@@ -64,11 +64,6 @@ class ChoiceReader:
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
         return found
 
-    def of_end(self, expr: tree.Expr, scope: Scope, site: Site) -> Choice:
-        """Return the alternatives that an expression denotes for an end of the model."""
-        (model,) = self._read_all(expr, scope, site, (), each=False)
-        return tuple(model.found)
-
     def _read_all(
         self, expr: tree.Expr, scope: Scope, site: Site, layers: Sequence[int], *, each: bool
     ) -> list[_Kind]:
@@ -392,7 +387,8 @@ class _SpaceBody(ChoiceReader):
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
         if key in PARENT_ENDS:
             end = cast(Literal["embedding", "head"], key)
-            self.info.ends[end] = self.of_end(value, self.scope, end) or (PARENT_ENDS[end],)
+            (model,) = self._read_all(value, self.scope, end, (), each=False)
+            self.info.ends[end] = tuple(model.found) or (PARENT_ENDS[end],)
             return
         part = cast(SubBlock, key)
         found = self.alternatives(value, self.scope, part, layers, each=False)

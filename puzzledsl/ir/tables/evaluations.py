@@ -207,12 +207,12 @@ class EngineCheck(Frozen):
     results: tuple[EngineResult, ...]
 
 
-class TextCount(Frozen):
-    """Counts of one source: what was kept as tokens, and what was left out.
+class TextCounts(Frozen):
+    """Counts of one source as it was tokenised: what was kept as tokens, and what was left out.
 
-    `learned_tokens`: those that losses count. `duplicates`: exact copies of documents, left out if `copies_dropped`.
-    `other_part`: documents outside `part`. `unanswered`: conversations without an answer. `cut_tokens`: tokens of the last
-    document behind `take`; `stopped`: `take` ended the stream.
+    `source`: its node (ir.nodes) as JSON. `learned_tokens`: those that losses count. `duplicates`: exact copies of documents,
+    left out if `copies_dropped`. `other_part`: documents outside `part`. `unanswered`: conversations without an answer.
+    `cut_tokens`: tokens of the last document behind `take`; `stopped`: `take` ended the stream.
     """
 
     name: str
@@ -225,11 +225,6 @@ class TextCount(Frozen):
     unanswered: int = 0
     cut_tokens: int = 0
     stopped: bool = False
-
-
-class TextCounts(TextCount):
-    """Text of one source as it was tokenised. `source`: its node (ir.nodes) as JSON."""
-
     source: str
 
 

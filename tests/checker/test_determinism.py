@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
 from puzzledsl.ir.base import FORMAT_VERSION
-from puzzledsl.ir.nodes import Program
 from tests.cases import cases, more
 from tests.checker.programs import NEMOTRON, ROOT, TINY, lowered, without_source
 
@@ -114,11 +113,3 @@ def test_goldens_obey_the_published_schema(name: str) -> None:
     assert published["$id"] == f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}"
     broken = {**golden, "searchs": {}}
     assert not jsonschema.Draft202012Validator(published).is_valid(broken)
-
-
-def test_a_program_survives_json() -> None:
-    program = check(NEMOTRON, {}).program
-    assert program is not None
-    again = Program.from_json(program.canonical_json())
-    assert again == program
-    assert again.digest() == program.digest()

@@ -37,7 +37,9 @@ def diagnose(program: Path) -> tuple[Iterable[Diagnostic], Mapping[str, str]]:
 
 @pytest.mark.states(
     "export.lowered", "hardware.engine", "hardware.running", "parent.impossible", "parent.other-family",
-    "score.runs-alone", "score.healed-alone",
+    "score.runs-alone", "score.healed-alone", "judge.apart", "eval.texts", "eval.dtype", "eval.prompts",
+    "check.all", "check.program", "check.warnings", "check.direction", "check.imports",
+    "use.cycle",
 )  # fmt: skip
 @pytest.mark.parametrize(
     "program", [*PROGRAMS, pytest.param(LONG, marks=pytest.mark.slow)], ids=lambda path: path.stem

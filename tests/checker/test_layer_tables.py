@@ -94,12 +94,24 @@ LAWS: dict[str, Law] = {
     "layers[0].ffn.width >= 0 implies layers[1].ffn is noop": lambda c: c[1].ffn == "noop",
     "layers[0].ffn is noop implies p.layers == 3": lambda c: c[0].ffn != "noop",
     # several layers
+    "layers[0].attention is noop and layers[1].attention is linear": lambda c: (
+        (c[0].attention, c[1].attention) == ("noop", "linear")
+    ),
+    "not layers[0].ffn is (parent | mlp)": lambda c: c[0].ffn == "noop",
+    "layers[0].ffn is noop implies layers[1].ffn is noop": lambda c: c[0].ffn != "noop" or c[1].ffn == "noop",
+    "any(l.attention is linear for l in layers)": lambda c: any(x.attention == "linear" for x in c),
+    "not layers[0].ffn.width == layers[1].ffn.width or layers[0] is noop": lambda c: (
+        c[0].ffn != c[1].ffn or c[0] == ("noop", "noop")
+    ),
+    "layers[1] is noop": lambda c: c[1] == ("noop", "noop"),
+    "layers[1] is not parent": lambda c: c[1] != ("parent", "parent"),
     "count(not (attention is noop)) <= 1": lambda c: sum(x.attention != "noop" for x in c) <= 1,
     "count(not (ffn is not mlp)) <= 1": lambda c: sum(x.ffn != "noop" for x in c) <= 1,
     "count(layers[[0, 1]].ffn is noop) <= 1": lambda c: sum(x.ffn == "noop" for x in c) <= 1,
 }  # fmt: skip
 
 
+@pytest.mark.states("require.logic", "require.layer")
 @pytest.mark.parametrize("condition", LAWS)
 def test_it_means_what_it_says_and_the_search_finds_the_best_child_that_meets_it(
     tmp_path: Path, condition: str

@@ -8,7 +8,7 @@ import pytest
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import children_evaluated, children_in_full
-from tests.language.rules import DATA, codes, program
+from tests.language.rules import DATA, program
 
 
 @pytest.mark.states("uptrain.settings")
@@ -59,20 +59,3 @@ def test_children_that_are_evaluated_in_full(tmp_path: Path) -> None:
         "k": ("t", "u"),
     }
     assert all(children_evaluated(found, name) == ("s", "u", "t") for name in named)
-
-
-@pytest.mark.states("eval.full", "eval.texts", "eval.dtype", "eval.prompts")
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("full = u + other", "E0413"),
-        ("full = u + far", "E0413"),
-        ("full = u + d", "E0202"),
-        ("full = u + nowhere", "E0201"),
-        ("data = d + w + 3", "E0202 E0202"),
-        ("dtype = fp8", "E0305"),
-        ('prompts = "Why?"', "E0432"),
-    ],
-)
-def test_evaluations_that_are_refused(tmp_path: Path, setting: str, expected: str) -> None:
-    assert codes(tmp_path, CHILDREN + f'eval e of u = tasks("a.jsonl") {{ {setting} }}') == expected

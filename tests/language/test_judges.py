@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.ir import nodes
-from tests.language.rules import WEIGHTS, codes, outcome, program
+from tests.language.rules import WEIGHTS, program
 
 JUDGE = 'judge taste of q = tasks("quiz.jsonl") {{ data = unread{more} }}\ndata unread = text("unread.txt")\n'
 
@@ -66,48 +66,3 @@ def test_settings_of_a_judge(tmp_path: Path) -> None:
     judge = program(tmp_path, text).judges["taste"]
     assert (judge.parent, judge.tasks, judge.data) == ("q", ("quiz.jsonl",), "unread")
     assert (judge.tokens, judge.items, judge.sure, judge.dtype) == (2048, 9, Fraction(19, 20), "bf16")
-
-
-BOUND = judged("require taste.kl <= 0.05")
-MUTE = BOUND.replace(' = tasks("quiz.jsonl")', "")
-ALONE = "E0426 `require taste.{}`"
-"""What a judged figure is told that stands elsewhere than in a bound of its own."""
-
-
-@pytest.mark.states("judge.bound", "judge.measures", "judge.apart")
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (judged("require taste.kl + loss <= 0.05"), ALONE.format("kl <= 0.05")),
-        (judged("require 2 * taste.kl <= 0.05"), ALONE.format("kl <= 0.05")),
-        (judged("require taste.kl >= 0.05"), ALONE.format("kl <= 0.05")),
-        (judged("require taste.kl <= 0"), ALONE.format("kl <= 0.05")),
-        (judged("require taste.kl <= 1.1x"), ALONE.format("kl <= 0.05")),
-        (judged("require taste.perplexity <= 20"), ALONE.format("perplexity <= 1.05x")),
-        (judged("require taste.perplexity <= 1x"), ALONE.format("perplexity <= 1.05x")),
-        (judged("require taste.kept <= 95%"), ALONE.format("kept >= 95%")),
-        (judged("require taste.kept >= 101%"), ALONE.format("kept >= 95%")),
-        (judged("require taste.kept >= 0%"), ALONE.format("kept >= 95%")),
-        (judged("require params <= 1x", goal="minimize taste.kl"), ALONE.format("kl <= 0.05")),
-        (judged("prefer -taste.kl"), ALONE.format("kl <= 0.05")),
-        (judged("require params <= 1x") + "frontier f of s = sweep(taste.kl, 0.1..0.2)", "E0426"),
-        (judged("require taste.kl == 0.05"), "E0314"),
-        (judged("require taste.klx <= 0.05"), "E0206"),
-        (judged("require taste.kl <= 0.05 or params <= 1x"), "E0310"),
-        (judged("require taste.kl <= 0.05", body=", refine = none"), "E0429 `refine = measured(12)`"),
-        (judged("require taste.kl <= 0.05", body=", refine = measured(3, healed: 0)"), "E0215"),
-        (judged("require taste.kl <= 0.05, solutions 2"), "E0422"),
-        (MUTE, ""),
-        (MUTE.replace("kl <= 0.05", "kept >= 0.9"), 'E0427 `judge taste of q = tasks("questions.jsonl") { … }`'),
-        (BOUND.replace("kl_divergence", "lm_loss"), "E0428 `score kl of BLD = replace_one(kl_divergence)`"),
-        (BOUND.replace("judge taste of q", "judge taste of p"), "E0430"),
-        (BOUND.replace("data = unread", "data = words"), "E0419"),
-        (BOUND.replace("data = unread", ""), "E0209"),
-        (judged("require tasks <= 0.1"), "E0434 `require taste.kept >= 95%`"),
-        (judged("require quality >= 95%"), "E0201"),
-    ],
-)  # fmt: skip
-def test_what_a_judged_figure_is_not_for(tmp_path: Path, text: str, expected: str) -> None:
-    code, _, help = expected.partition(" ")
-    assert codes(tmp_path, text).split()[:1] == code.split()
-    assert help in "".join(d.help for d in outcome(tmp_path, text).diagnostics)

@@ -15,43 +15,6 @@ from tests.checker.programs import chain
 from tests.language.rules import SHAPE, codes, outcome, program, search, space
 
 
-@pytest.mark.states("check.all")
-def test_all_mistakes_in_one_run(tmp_path: Path) -> None:
-    text = "let a = 1GiB + 3\nserch t of w { minimize kl }\nlet b = chat.memry\n" + search(
-        "require kl <= 3s\n require layers[9].ffn is noop"
-    )
-    found = outcome(tmp_path, text).diagnostics
-    assert [d.code for d in found] == ["E0302", "E0101", "E0206", "E0301", "E0401"]
-    assert [d.span.line for d in found if d.span] == [1, 2, 3, 6, 7]
-    assert all(d.help for d in found)
-
-
-@pytest.mark.states("check.program")
-def test_errors_give_no_program_and_warnings_do(tmp_path: Path) -> None:
-    warned = outcome(tmp_path, "space v of w { layers[0].ffn |= noop }")
-    assert [d.severity for d in warned.diagnostics] == ["warning"] and warned.program is not None
-    assert outcome(tmp_path, "let a = nothing").program is None
-
-
-@pytest.mark.states("check.warnings", "check.direction")
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (search("let a = 1"), "W0201"),
-        (search("", goal="maximize kl"), "W0316"),
-        (search("require chat.throughput <= 1.7x"), "W0304"),
-        (search("require chat.throughput < 1x"), ""),
-        (search("require chat.memory >= 1x\n require params > 0.5x"), "W0304 W0304"),
-        (search("require chat.latency >= 1.5x\n require chat.throughput >= 1.7x\n require kl >= 0.5x"), ""),
-        (search("require chat.throughput <= 1.7x\n require chat.throughput >= 1.2x"), ""),
-    ],
-)
-def test_what_is_likely_a_slip_is_a_warning(tmp_path: Path, text: str, expected: str) -> None:
-    found = outcome(tmp_path, text)
-    assert " ".join(d.code for d in found.diagnostics) == expected
-    assert found.program is not None
-
-
 @pytest.mark.states("ir.paths")
 def test_no_path_of_the_machine(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()

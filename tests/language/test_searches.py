@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -48,13 +46,6 @@ def test_a_pair_table_has_both_axes(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- requirements
 
 
-@pytest.mark.states("require.equality")
-def test_equality_of_whole_figures(tmp_path: Path) -> None:
-    assert best(tmp_path, "require layers[0].ffn.width != 192")[0].ffn != "parent"
-    assert sum(layer.ffn == "noop" for layer in best(tmp_path, "require count(ffn is noop) == 2")) == 2
-    assert sum(layer.ffn == "mlp96" for layer in best(tmp_path, "require sum(ffn.width) == 672")) == 1
-
-
 @pytest.mark.states("require.ratio")
 def test_ratios_are_the_parents(tmp_path: Path) -> None:
     chosen = best(tmp_path, "require sum(ffn.width) <= 0.5x")
@@ -71,27 +62,6 @@ def test_throughput_is_a_latency(tmp_path: Path) -> None:
     latency = 2 * 8 / (1.2 * result.parent_metrics["talk.throughput"])
     same = solved(tmp_path, TALK + search(f"require talk.latency <= {latency:.12f}s"))
     assert same.solutions[0].objective == result.solutions[0].objective
-
-
-@pytest.mark.states("require.logic", "require.layer")
-@pytest.mark.parametrize(
-    ("condition", "law"),
-    [
-        ("layers[0].attention is noop and layers[1].attention is linear", lambda c: (c[0].attention, c[1].attention) == ("noop", "linear")),
-        ("not layers[0].ffn is (parent | mlp)", lambda c: c[0].ffn == "noop"),
-        ("layers[0].ffn is noop\n require layers[0].ffn is noop implies layers[1].ffn is noop", lambda c: c[0].ffn == c[1].ffn == "noop"),
-        ("any(l.attention is linear for l in layers)", lambda c: any(x.attention == "linear" for x in c)),
-        ("not layers[0].ffn.width == layers[1].ffn.width or layers[0] is noop", lambda c: c[0].ffn != c[1].ffn or c[0].attention == c[0].ffn == "noop"),
-        ("layers[2] is noop", lambda c: (c[2].attention, c[2].ffn) == ("noop", "noop")),
-        ("layers[2] is not parent", lambda c: (c[2].attention, c[2].ffn) != ("parent", "parent")),
-    ],
-)  # fmt: skip
-def test_statements_hold_of_the_answer(
-    tmp_path: Path, condition: str, law: Callable[[Sequence[LayerAssignment]], bool]
-) -> None:
-    """`tests/checker/test_layer_tables.py` has the others, with every child there is."""
-    assert not law(best(tmp_path, ""))
-    assert law(best(tmp_path, f"require {condition}"))
 
 
 @pytest.mark.states("require.for")
@@ -120,16 +90,6 @@ def test_preferences_come_after_the_goal_in_order(tmp_path: Path) -> None:
     assert ffn(first, second, "prefer layers[3].ffn is noop") == "parent noop parent noop"
     # a preference never costs the goal anything
     assert "mlp96" not in ffn("prefer count(ffn is mlp(width: 96))")
-
-
-@pytest.mark.states("solutions.apart")
-def test_solutions_apart(tmp_path: Path) -> None:
-    found = solved(tmp_path, search("solutions 4 apart 3")).solutions
-    assert len(found) == 4
-    assert [s.objective for s in found] == sorted(s.objective for s in found)
-    for one, other in combinations(found, 2):
-        assert sum(a != b for a, b in zip(one.layers, other.layers, strict=True)) >= 3
-    assert program(tmp_path, search("solutions 2")).searches["s"].apart == 1
 
 
 @pytest.mark.states("search.batches", "scenario.batch-term", "scenario.auto", "scenario.batches")

@@ -84,16 +84,7 @@ def test_each_layer_has_its_own_parent(tmp_path: Path) -> None:
     [
         pytest.param(rule, *case, marks=pytest.mark.states(rule), id=f"{rule}-{i}")
         for rule, cases in {
-            "space.choice": [("attention = noop | parent, ffn = linear | noop | parent", "noop parent", "linear noop parent")],
             "space.left-out": [("ffn = noop", "parent", "noop"), ("attention = noop", "noop", "parent")],
-            "space.multiply": [
-                ("attention = gqa(kv_heads: 4 | 2, window: full | 8Ki)", "parent gqa4w8192 gqa2 gqa2w8192", "parent"),
-            ],
-            "space.parents-own": [("attention = gqa(kv_heads: 4), ffn = mlp(width: 192)", "parent", "parent")],
-            "space.once": [("ffn = mlp(width: 50% | 96) | noop | noop", "parent", "mlp96 noop")],
-            "space.width": [("ffn = mlp(width: 50% | 64 | 100%)", "parent", "mlp96 mlp64 parent")],
-            "space.round": [("ffn = mlp(width: 50% | 40 | 56, round: 16)", "parent", "mlp96 mlp48 mlp64")],
-            "space.kv-heads": [("attention = gqa(kv_heads: 4 | 2 | 1)", "parent gqa2 gqa1", "parent")],
             "space.sinks": [
                 ("attention = gqa(kv_heads: 4 | 2, window: full | 64, sinks: 4)", "parent gqa4w64s4 gqa2 gqa2w64s4", "parent"),
                 ("attention = gqa(kv_heads: 4, window: 64, sinks: 0)", "gqa4w64", "parent"),

@@ -69,15 +69,6 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert files(tmp_path, main='use "nowhere.pzl"') == "E0211"
 
 
-@pytest.mark.states("use.cycle")
-def test_circles_are_named(tmp_path: Path) -> None:
-    (tmp_path / "f.pzl").write_text('use "g.pzl"\n')
-    (tmp_path / "g.pzl").write_text('use "f.pzl"\n')
-    (found,) = outcome(tmp_path, 'use "f.pzl"').diagnostics
-    assert found.code == "E0212"
-    assert "`f.pzl` uses `g.pzl` uses `f.pzl`" in found.message
-
-
 @pytest.mark.states("use.lowered")
 def test_what_is_kept_of_a_used_file(tmp_path: Path) -> None:
     used = "hardware one = measured(device: cpu)\nhardware two = measured(device: cpu)\n"
@@ -87,30 +78,7 @@ def test_what_is_kept_of_a_used_file(tmp_path: Path) -> None:
     assert files(tmp_path, f=used + "let bad = nothing\n", main='use "f.pzl" (one)') == "E0201"
 
 
-@pytest.mark.states("check.imports")
-def test_a_mistake_in_a_used_file_is_shown_there(tmp_path: Path) -> None:
-    (tmp_path / "f.pzl").write_text("\n\nlet bad = nothing\n")
-    (found,) = outcome(tmp_path, 'use "f.pzl"').diagnostics
-    assert found.span is not None
-    assert (Path(found.span.file).name, found.span.line) == ("f.pzl", 3)
-
-
 # ---------------------------------------------------------------- values
-
-
-@pytest.mark.states("values.dimensions")
-def test_unlike_dimensions_are_named_with_a_literal_that_would_do(tmp_path: Path) -> None:
-    (found,) = outcome(tmp_path, "assert 80GiB <= 78_000").diagnostics
-    assert found.message == "`<=` compares Bytes with a plain number"
-    assert "78GiB" in found.help
-    program(tmp_path, "assert 80GiB >= 78GiB")
-
-
-@pytest.mark.states("assert.false")
-def test_a_false_assertion_shows_both_sides(tmp_path: Path) -> None:
-    (found,) = outcome(tmp_path, 'let a = 1GiB\nassert a == chat.prompt * 1MiB because "so"').diagnostics
-    assert found.label == "`a` is 1GiB, `chat.prompt * 1MiB` is 128MiB"
-    assert found.notes == ("because so",)
 
 
 @pytest.mark.states("param.set", "param.recorded")

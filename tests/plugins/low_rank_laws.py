@@ -8,8 +8,7 @@ import torch
 from low_rank import LowRankFfn
 from low_rank_module import factors
 
-from puzzledsl.alternatives.registry import FFN
-from puzzledsl.ir.nodes import Initialisers, LayerChoice
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.realisation import build_alternative, initialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.least_squares.grams import Gram
@@ -107,8 +106,3 @@ def test_parameters_and_bytes_follow_from_the_weights() -> None:
     thin = 5 * (3 * shape.hidden)
     assert halves.matrices == thin + 3 * 5 * (-(-shape.intermediate // 2))
     assert halves.active == halves.matrices
-
-
-def test_json_reads_what_it_writes() -> None:
-    choice = LayerChoice(attention=(), ffn=(LowRankFfn(rank=5), FFN["parent"]()))
-    assert LayerChoice.from_json(choice.canonical_json()) == choice

@@ -50,27 +50,15 @@ EXACT: dict[str, tuple[str, Collection[str]]] = {
         ATTENTION,
     ),
     "sub-blocks": ("search n of w { require layers.‸", {"attention", "ffn"}),
-    "a selection of layers": (
-        "search n of w { require layers[1.. where index > 2].‸",
-        words.LAYER_FACTS,
-    ),
-    "facts of a sub-block": (
-        "search n of w { require layers[3].ffn.‸",
-        words.SUB_BLOCK_FACTS["ffn"],
-    ),
+    "a selection of layers": ("search n of w { require layers[1.. where index > 2].‸", words.LAYER_FACTS),
+    "facts of a sub-block": ("search n of w { require layers[3].ffn.‸", words.SUB_BLOCK_FACTS["ffn"]),
     "facts of every attention": (
         "search n of w { minimize sum(attention.‸",
         words.SUB_BLOCK_FACTS["attention"],
     ),
-    "a variable over layers": (
-        "search n of w { for l in layers[1..] { require l.‸",
-        words.LAYER_FACTS,
-    ),
+    "a variable over layers": ("search n of w { for l in layers[1..] { require l.‸", words.LAYER_FACTS),
     "nothing behind a number's dot": ("let x = p.layers.‸", set()),
-    "settings behind a comma": (
-        "bld n of w { tokens = 1, ‸",
-        {*KINDS["bld"].settings, "let", "assert"},
-    ),
+    "settings behind a comma": ("bld n of w { tokens = 1, ‸", {*KINDS["bld"].settings, "let", "assert"}),
     "statements of a search": (
         "search n of w {\n  minimize kl\n  ‸",
         {"solver", "realise", "refine", *KINDS["search"].statements},
@@ -83,10 +71,7 @@ EXACT: dict[str, tuple[str, Collection[str]]] = {
         "hardware n { efficiency { ‸",
         set(KINDS["hardware"].sections["efficiency"].settings),
     ),
-    "initialisers": (
-        "space n of w { init { gqa = ‸",
-        {"least_squares", "mean_pool", "few", "headroom"},
-    ),
+    "initialisers": ("space n of w { init { gqa = ‸", {"least_squares", "mean_pool", "few", "headroom"}),
     "words of a closed list": ("bld n of w { loss = ‸", {"normalized_mse", "few", "headroom"}),
     "data": ("bld n of w { data = ‸", {"d", "few", "headroom"}),
     "alternatives of a pattern": ("search n of w { require layers[1].attention is ‸", ATTENTION),

@@ -164,13 +164,7 @@ def test_semantic_tokens_are_the_classes_of_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "let   a=1\n\n\nlet b  = 2",
-        "\n\nlet a = 1\n\n\n",
-        "let a = 1",
-        "",
-        PROGRAM.replace("  ", "      "),
-    ],
+    ["let   a=1\n\n\nlet b  = 2", "\n\nlet a = 1\n\n\n", "let a = 1", "", PROGRAM.replace("  ", "      ")],
 )
 def test_formatting_is_that_of_the_command(text: str, tmp_path: Path) -> None:
     document = opened(text, tmp_path)

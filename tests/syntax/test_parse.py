@@ -23,12 +23,6 @@ def value(text: str) -> tree.Expr:
     return item.value
 
 
-def statements(text: str) -> tuple[tree.Stmt, ...]:
-    (item,) = good("space s of p {\n" + text + "\n}").items
-    assert isinstance(item, tree.Decl) and item.body is not None
-    return item.body
-
-
 def test_same_as_is_one_operator_and_same_a_name() -> None:
     found = value("not same same as b.ffn and c")
     assert isinstance(found, tree.Binary) and isinstance(found.left, tree.Unary)
@@ -39,16 +33,6 @@ def test_same_as_is_one_operator_and_same_a_name() -> None:
     assert value("a\n same as b") == value("a same as\n b") == value("(a) same \t as (b)")
     (item,) = good('use "f.pzl" as same').items
     assert isinstance(item, tree.Use) and item.alias is not None and item.alias.text == "same"
-
-
-def test_commas_and_newlines_separate_statements() -> None:
-    assert statements("a = 1, b = 2") == statements("a = 1\nb = 2") == statements("a = 1,\n\nb = 2,")
-
-
-def test_where_a_newline_does_not_end_a_statement() -> None:
-    one_line = 'ffn = f(1, 2) | noop\nrequire a + b <= 3 and c because "d"'
-    broken = 'ffn =\n    f(1,\n  2\n)\n  # why\n\n  | noop\nrequire a +\n b\n<= 3\n and c\n because "d"'
-    assert statements(broken) == statements(one_line)
 
 
 @pytest.mark.states("text.doc")

@@ -170,12 +170,8 @@ class _Body:
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
                 put(self.settings, word, Entry(value, scope, word.span), tuple(SETTINGS), STATEMENTS)
             case tree.Section(name=name):
-                said: Args = {
-                    "thing": self.search.thing,
-                    "name": name.text,
-                    "help": "a search has no sections",
-                }
-                self.ctx.report(errors.UnknownKey(name.span, **said))
+                said: Args = {"thing": self.search.thing, "name": name.text}
+                self.ctx.report(errors.UnknownKey(name.span, help="a search has no sections", **said))
             case _:
                 misplaced(self.ctx, statement, self.search.thing)
 

@@ -35,7 +35,7 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 SETTINGS = KINDS["search"].settings
-STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert", "for"))
+STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert"))
 MAX_SOLUTIONS = 10_000
 
 

@@ -110,7 +110,7 @@ class Program:
         from puzzledsl.pipeline.process.locks import locked
 
         with self._session.explained():
-            self._session.ready_search(search, "solve")
+            self._session.known_search(search, "solve")
             with locked(self._session.context):
                 return solved(self._session.context, search, force=False)[0]
 
@@ -127,7 +127,6 @@ class Program:
         with self._session.explained():
             frontiers = self._session.context.program.frontiers
             chosen("frontier", frontiers, [name], self.file, "frontier")
-            self._session.ready_search(frontiers[name].search, "frontier")
             with locked(self._session.context):
                 return solved_frontier(self._session.context, name, force=False)
 
@@ -160,7 +159,7 @@ class Program:
         from puzzledsl.search.infeasible.verdicts import no_answer
 
         with self._session.explained():
-            self._session.ready_search(search, "why")
+            self._session.known_search(search, "why")
             space = self.ir.searches[search].space
             check_place(len(self.ir.spaces[space].layers), layer, sub_block)
             result = regrets_of(self._session.context, search, layer, sub_block, time_s=time_s)

@@ -82,25 +82,23 @@ class Session:
         if (used_by := spaces[name].used_by) is not None:
             best_solution(self.context, used_by.search)
 
-    def ready_search(self, search: str, stage: str) -> None:
-        """Refuse a name that is no search, and a search whose tables are not there yet."""
-        from puzzledsl.pipeline.compile import chosen, not_ready
+    def known_search(self, search: str, stage: str) -> None:
+        """Refuse a name that is no search."""
+        from puzzledsl.pipeline.compile import chosen
 
         chosen("search", self.context.program.searches, [search], self._stored.file, stage)
-        if (problem := not_ready(self.context, search)) is not None:
-            raise DiagnosticError(problem)
 
     def tables_of(self, search: str) -> Tables:
         """The tables of a search. They are kept as long as no stage has written any since."""
-        from puzzledsl.pipeline.inputs import read_tables, tables_version
+        from puzzledsl.pipeline.inputs import ready_tables, tables_version
         from puzzledsl.search.tables import tables_of
 
         context = self.context
         program, version = context.program, tables_version(context)
         known = self._tables.get(search)
         if known is None or known[0] is not program or known[1] != version:
-            self.ready_search(search, "solve")
-            tables = tables_of(program, search, *read_tables(context, search))
+            self.known_search(search, "solve")
+            tables = tables_of(program, search, *ready_tables(context, search))
             self._tables[search] = known = (program, version, tables)
         return known[2]
 

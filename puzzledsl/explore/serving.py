@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import webbrowser
@@ -92,13 +93,8 @@ def private_link(folder: Path, address: str) -> Path:
 
 def _listen(port: int) -> socket.socket:
     """Return a listening socket of 127.0.0.1. Raises DiagnosticError (E0683)."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("127.0.0.1", port))
+        return socket.create_server(("127.0.0.1", port), backlog=64)
     except OSError as error:
-        listening.close()
-        reason = (error.strerror or str(error)).lower()
+        reason = os.strerror(error.errno or 0).lower()
         raise DiagnosticError(PortIsTaken(None, port=port, reason=reason)) from error
-    listening.listen(64)
-    return listening

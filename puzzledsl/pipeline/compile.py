@@ -1,6 +1,6 @@
 """From a file or a text to a checked program with a run context, shared by the commands and the Python API.
 
-The checks that a search is ready; and `pzl compile`, which writes everything that needs no weights to the build directory.
+And `pzl compile`, which writes everything that needs no weights to the build directory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from puzzledsl.base.files import write_bytes
 from puzzledsl.base.phrases import closest
 from puzzledsl.checker.check import Checked
 from puzzledsl.ir import nodes
-from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
+from puzzledsl.pipeline.errors import NothingDeclared, UnknownTarget
 from puzzledsl.plan.space_table import SpaceTable
 
 if TYPE_CHECKING:
@@ -126,28 +125,9 @@ def chosen(
     return wanted
 
 
-def not_ready(ctx: Context, search: str) -> Diagnostic | None:
-    """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
-    scores, scenarios = inputs.missing_tables(ctx, search)
-    file, commands = ctx.typed, []
-    if scenarios:
-        commands.append(f"`pzl measure {file}` measures costs on this machine")
-    for name in scores:
-        commands.append(f"`pzl score {file} {name}` makes the scores (after `pzl bld {file}`)")
-    if not commands:
-        return None
-    where = span_of(ctx.program.searches[search].where)
-    described = " and ".join(_in_words(scores, scenarios))
-    return NotReady(where, name=search, missing=described, help="; ".join(commands))
-
-
 def shown_path(path: Path) -> Path:
     """Return a path relative to the current directory if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _in_words(scores: list[str], scenarios: list[str]) -> list[str]:
-    return [*(f"score `{name}`" for name in scores), *(f"costs of scenario `{name}`" for name in scenarios)]
 
 
 COMPILE = "compile"
@@ -190,8 +170,8 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
     for name, search in program.searches.items() if models else ():
         if search.space in waiting:
             continue
-        if lacks := _in_words(*inputs.missing_tables(ctx, name)):
-            missing[name] = lacks
+        if lacks := inputs.missing_tables(ctx, name):
+            missing[name] = [*lacks]
             lines.append(f"search {name}: waits for {', '.join(lacks)}")
             continue
         from puzzledsl.search.solve import cpsat_model

@@ -64,8 +64,6 @@ def execute(
                 say(f"{title}: not made, because {' '.join(cause)} failed")
                 continue
             try:
-                if whole and (problem := task.obstacle()) is not None:
-                    raise DiagnosticError(problem)
                 done = "done" if _ran(ctx, task, force) else "up to date"
                 say(f"{title}: {done}{task.remark() if whole else ''}")
                 if whole and (problem := task.dead_end()) is not None:
@@ -233,7 +231,7 @@ def regrets_of(
     """Return the regrets of a layer, a sub-block or all, and margins; the result without a solution. Raises DiagnosticError."""
     from puzzledsl.search.sensitivity.why import why_search
 
-    given, layers = inputs.read_tables(ctx, search), None if layer is None else [layer]
+    given, layers = inputs.ready_tables(ctx, search), None if layer is None else [layer]
     result = why_search(ctx.program, search, *given, time_s=time_s, layers=layers)
     return of_sub_block(result, sub_block)
 

@@ -14,7 +14,7 @@ from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import children_evaluated, children_in_full, mentioned_scores, scenarios_read
 from puzzledsl.pipeline.context import Context, Key
-from puzzledsl.pipeline.errors import NoSolution
+from puzzledsl.pipeline.errors import NoSolution, NotReady
 from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
 
 if TYPE_CHECKING:
@@ -86,11 +86,24 @@ def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     return {"costs": costs.digest(), "scores": digest_of(scores)}
 
 
-def missing_tables(ctx: Context, search: str) -> tuple[list[str], list[str]]:
-    """Return the scores, and the scenarios, that a search reads and whose tables do not exist yet."""
-    declared, (costs, found) = ctx.program.searches[search], read_tables(ctx, search)
-    scores = {*mentioned_scores(declared)} - found.keys()
-    return sorted(scores), sorted(scenarios_read(declared) - costs.scenarios.keys())
+def missing_tables(ctx: Context, search: str) -> dict[str, str]:
+    """Return the scores, then the costs, that a search reads and lacks: in words -> how they are made."""
+    declared, (costs, found), file = ctx.program.searches[search], read_tables(ctx, search), ctx.typed
+    scores = sorted({*mentioned_scores(declared)} - found.keys())
+    made = {
+        f"score `{n}`": f"`pzl score {file} {n}` makes the scores (after `pzl bld {file}`)" for n in scores
+    }
+    measured = f"`pzl measure {file}` measures costs on this machine"
+    scenarios = sorted(scenarios_read(declared) - costs.scenarios.keys())
+    return made | {f"costs of scenario `{name}`": measured for name in scenarios}
+
+
+def ready_tables(ctx: Context, search: str) -> tuple[tables.CostTable, dict[str, tables.ScoreTable]]:
+    """Return what `read_tables` does. Raises DiagnosticError (NotReady), with the commands that make what is missing."""
+    if missing := missing_tables(ctx, search):
+        where, help = span_of(ctx.program.searches[search].where), "; ".join(sorted({*missing.values()}))
+        raise DiagnosticError(NotReady(where, name=search, missing=" and ".join(missing), help=help))
+    return read_tables(ctx, search)
 
 
 def tables_version(ctx: Context) -> tuple[object, ...]:

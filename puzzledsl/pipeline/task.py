@@ -145,10 +145,6 @@ class Task(ABC):
         """Return False if there is nothing to make, for example the child of an infeasible search."""
         return True
 
-    def obstacle(self) -> Diagnostic | None:
-        """Return the reason why the task cannot run yet."""
-        return None
-
     def work(self) -> Work:
         """Return the estimate of its work; nothing where it takes no time worth mentioning."""
         return Work()

@@ -29,7 +29,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.refining.surrogate import Surrogate
 from puzzledsl.search.answer import solution_of
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import alone, solve_search
 from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify.verify import verify
 
@@ -75,17 +75,21 @@ class Candidates:
         goal = goal.model_copy(update={"terms": terms})
         if most is None:
             return self._refitted(table, objective=goal)
-        bound = {"bound": Fraction(most).limit_denominator(10**9), "left": _sum_of(self._refitted_name)}
+        bound = {"bound": Fraction(most).limit_denominator(10**9), "left": self._refitted_loss}
         bounded = [each.model_copy(update={**bound, "judged": None}) for each in self.judged[:1]]
         return self._refitted(table, objective=goal, requirements=(*self._search.requirements, *bounded))
 
     def least(self, table: ScoreTable) -> Solution | None:
         """Return the child with the least loss by `table` that meets the requirements but those on judged figures."""
-        return self._refitted(table, sense="minimize", objective=_sum_of(self._refitted_name))
+        return self._refitted(table, sense="minimize", objective=self._refitted_loss)
 
     @property
     def _refitted_name(self) -> str:
         return REFITTED.format(self.score)
+
+    @property
+    def _refitted_loss(self) -> nodes.Linear:
+        return alone(nodes.ScoreTerm(score=self._refitted_name))
 
     def _refitted(self, table: ScoreTable, **changes: object) -> Solution | None:
         """Return the answer of the search with some things changed, in which `table` is the refitted score's."""
@@ -116,12 +120,6 @@ class Candidates:
         searches = {**self._program.searches, search.name: search}
         program = self._program.model_copy(update={"searches": searches, "scores": scores})
         return solve_search(program, search.name, self._costs, tables)
-
-
-def _sum_of(score: str) -> nodes.Linear:
-    return nodes.Linear(
-        terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
-    )
 
 
 Origin = Literal["optimum", "model", "drawn"]

@@ -33,20 +33,6 @@ def test_mistakes_are_diagnostics_with_their_lines(
         pzl.load(tmp_path / "nowhere.pzl")
 
 
-def test_warnings_are_kept(tmp_path: Path) -> None:
-    assert pzl.load(write_program(tmp_path)).diagnostics == ()
-    text = PROGRAM + "search odd of wide { maximize kl }\n"
-    found = pzl.load(write_program(tmp_path, text)).diagnostics
-    assert found and all(d.severity == "warning" for d in found)
-
-
-def test_a_text_is_a_program_as_a_file_is(tmp_path: Path) -> None:
-    loaded, parsed = pzl.load(write_program(tmp_path)), pzl.parse(PROGRAM, folder=tmp_path, speedup="1.3x")
-    assert parsed.solve("best").objective == loaded.solve("best").objective
-    assert parsed.ir.spaces.keys() == loaded.ir.spaces.keys()
-    assert not (tmp_path / "program.pzl").exists()
-
-
 def test_a_param_may_be_named_like_an_argument(tmp_path: Path) -> None:
     names = ("build", "path", "folder", "text", "settings")
     text = "".join(f"param {name}: Count = 3\n" for name in names)

@@ -69,15 +69,6 @@ def test_a_search_without_a_solution_is_an_answer(
     assert answer.relaxation is not None and answer.relaxation.changes
 
 
-@pytest.mark.parametrize("ask", ["solve", "why", "frontier", "space", "costs"])
-def test_a_misspelt_name_is_a_question(program: pzl.Program, ask: str) -> None:
-    name = {"frontier": "curv", "space": "wid", "costs": "wid"}.get(ask, "bets")
-    with pytest.raises(pzl.DiagnosticError) as caught:
-        getattr(program, ask)(name)
-    assert caught.value.diagnostics[0].code == "E0604"
-    assert "did you mean `" in caught.value.__notes__[0]
-
-
 def test_a_search_that_lacks_its_scores_says_so(tmp_path: Path) -> None:
     program = pzl.load(ROOT / "examples" / "coupled.pzl", build=tmp_path)
     parent = [("parent", "parent")] * 30
@@ -95,15 +86,6 @@ def test_a_narrowed_space_is_known_once_its_search_is_solved(program: pzl.Progra
     space = program.space("narrow")
     assert [len(choice.ffn) for choice in space.space.layers] == [1 + (x.ffn != "parent") for x in layers]
     assert space.log10_children < program.space("wide").log10_children
-
-
-def test_regrets_are_the_commands(program: pzl.Program, capsys: pytest.CaptureFixture[str]) -> None:
-    of_all, of_one = program.why("best"), program.why("best", layer=2, sub_block="ffn")
-    assert of_all.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best")
-    assert of_one.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best", "2.ffn")
-    assert of_all.objective == program.solve("best").objective and of_all.proven
-    assert len(of_all.sub_blocks) == 12 and len(of_all.margins) == 2
-    assert [(s.layer, s.sub_block) for s in of_one.sub_blocks] == [(2, "ffn")] and of_one.margins == ()
 
 
 def test_a_place_or_a_solution_that_is_not_there_is_an_error(program: pzl.Program) -> None:
@@ -168,22 +150,3 @@ def test_what_no_child_can_have_is_a_value_error(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         program.metrics("best", layers, batches)
-
-
-def test_a_frontier_is_the_commands(program: pzl.Program, capsys: pytest.CaptureFixture[str]) -> None:
-    frontier = program.frontier("curve")
-    (found,) = printed(capsys, 0, "frontier", program.file, "curve")
-    assert [p.target for p in frontier.points] == [p["target"] for p in found["points"]]
-    assert [p.result.objective for p in frontier.points] == [p["objective"] for p in found["points"]]
-    assert len((program.build / "search" / "curve.csv").read_text().splitlines()) == 5
-
-
-def test_tables_are_read_once_while_nothing_changes(
-    program: pzl.Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also of a program with a `used_by` space, which a solution narrows."""
-    layers = program.solve("best").layers
-    first = program.metrics("best", layers)
-    with monkeypatch.context() as patched:
-        patched.setattr("puzzledsl.search.tables.tables_of", lambda *_: pytest.fail("read again"))
-        assert program.metrics("best", layers).metrics == first.metrics

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 import puzzledsl as pzl
 from puzzledsl.cli.main import run
-from tests.checker.programs import TINY
 from tests.pipeline.tiny_program import write_tiny_program
 
 
@@ -67,11 +65,3 @@ def test_a_stage_that_is_none_is_a_value_error(program: pzl.Program) -> None:
         program.run(until="slove")
     with pytest.raises(ValueError, match="not both"):
         program.run(until="bld", only="bld")
-
-
-def test_a_parent_without_weights_is_a_diagnostic(tmp_path: Path) -> None:
-    text = TINY + 'data d = text("d.txt")\nbld b of w { train = attention + ffn, tokens = 1Ki }\n'
-    (tmp_path / "d.txt").write_text("a word")
-    with pytest.raises(pzl.DiagnosticError) as caught:
-        pzl.parse(text, folder=tmp_path).run()
-    assert caught.value.diagnostics[0].code == "E0602"

@@ -19,16 +19,11 @@ INFO = {
 }
 
 
-def in_a_folder(path: Path, info: str = "low_rank-1.dist-info", metadata: str = "METADATA") -> Path:
-    (path / info).mkdir(parents=True)
-    (path / info / metadata).write_text(INFO["METADATA"])
-    (path / info / "entry_points.txt").write_text(INFO["entry_points.txt"])
+def in_a_folder(path: Path) -> Path:
+    (path / "low_rank-1.dist-info").mkdir(parents=True)
+    for name, text in INFO.items():
+        (path / "low_rank-1.dist-info" / name).write_text(text)
     return path
-
-
-def in_an_egg_link(path: Path) -> Path:
-    """As `setup.py develop` leaves it."""
-    return in_a_folder(path, "low_rank.egg-info", "PKG-INFO")
 
 
 def in_a_zip(path: Path) -> Path:
@@ -38,7 +33,7 @@ def in_a_zip(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("make", [in_a_folder, in_an_egg_link, in_a_zip], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [in_a_folder, in_a_zip], ids=lambda make: make.__name__)
 def test_they_are_found(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

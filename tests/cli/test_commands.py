@@ -7,12 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
-from puzzledsl.checker.check import check
-from tests.checker.programs import NEMOTRON, ROOT, TINY
+from tests.checker.programs import NEMOTRON, ROOT
 from tests.cli.conftest import Pzl
 
 SMOLLM2 = ROOT / "examples" / "smollm2" / "smollm2.pzl"
@@ -66,34 +64,6 @@ def test_compile_is_light_and_repeatable(tmp_path: Path) -> None:
     assert Path("ir.json") in files
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
-
-
-def calls_of_check(path: Path) -> int:
-    """Return the number of Python functions that checking a program calls."""
-    count = 0
-
-    def tally(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(tally)
-    try:
-        found = check(path, {})
-    finally:
-        sys.setprofile(None)
-    assert not found.diagnostics
-    return count
-
-
-def test_work_grows_in_proportion_to_the_program(tmp_path: Path) -> None:
-    path = tmp_path / "program.pzl"
-    search = "search s{} of w {{\n  minimize kl\n  require chat.memory <= {}MiB\n  require count(ffn is noop) <= 2\n}}\n"
-    counts = []
-    for copies in (1, 20, 40, 80):  # the first loads the grammar
-        path.write_text(TINY + "".join(search.format(i, i + 1) for i in range(copies)), "utf-8")
-        counts.append(calls_of_check(path))
-    first, second = counts[2] - counts[1], counts[3] - counts[2]
-    assert second < 2.2 * first
 
 
 @pytest.mark.parametrize(

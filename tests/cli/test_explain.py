@@ -97,14 +97,6 @@ def _is_from(template: str, text: str) -> bool:
     return re.fullmatch(wanted, text) is not None
 
 
-def test_no_message_shows_how_it_is_made() -> None:
-    """No braces of a template, no Python, no empty quotes, no doubled blank; a message begins in lower case or code."""
-    goldens = [path.read_text("utf-8", "replace") for path in (ROOT / "tests").rglob("*.err")]
-    for text in [*goldens, *(it.said for it in EXPLANATIONS.values())]:
-        for line in re.findall(r"^(?:error|warning)\[[EW]\d{4}\]: (.*)$", text, re.MULTILINE):
-            assert not re.search(r"\{\w*\}|None|``|Traceback|<class|  |\.$", line), line
-
-
 @pytest.mark.parametrize("code", LATER)
 def test_programs_of_later_stages_pass_the_check(code: str, tmp_path: Path) -> None:
     """Their mistakes show only when a stage runs, so both examples are programs that check, where they are programs."""

@@ -54,16 +54,6 @@ def test_the_first_help_says_what_there_is(pzl: Pzl) -> None:
         (["expain"], "explain"),
         (["check", "x.pzl", "--jsno"], "--json"),
         (["fmt", "a.pzl", "--chek"], "--check"),
-        (["fmt", "a.pzl", "--diff"], "version control"),
-        (["plan", "a", "b", "--detailed-exitcode"], "--json"),
-        (["check", "x.pzl", "--format", "sarif"], "--json"),
-        (["watch", "x.pzl"], "pzl explore"),
-        (["schema", "costs"], "docs/artefacts.md"),
-        (["import", "puzzletron", "run"], "table("),
-        (["library", "gc", "x.pzl"], "pzl bld"),
-        (["verify-export", "x", "--parent=y"], "measured("),
-        (["calibrate", "h100_sxm"], "measured("),
-        (["report", "x.pzl", "--figures", "out"], "as CSV"),
     ],
 )
 def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, pzl: Pzl) -> None:

@@ -1,4 +1,4 @@
-"""Files and outputs that no program is: loops of links, full devices, names that begin with a dash, other line ends."""
+"""Files and outputs that no program is: full devices, unreadable directories, names that begin with a dash."""
 
 from __future__ import annotations
 
@@ -34,13 +34,6 @@ def test_an_output_that_takes_nothing_is_no_fault_of_ours(here: Path, words: lis
     assert "No space left on device" in ran.stderr and "fault of pzl" not in ran.stderr
 
 
-@pytest.mark.parametrize("command", ["compile", "run"])
-def test_a_build_directory_in_a_loop_of_links(here: Path, command: str, pzl: Pzl) -> None:
-    (here / "round").symlink_to("round")
-    said = pzl(command, str(here / "my.pzl"), "-o", str(here / "round" / "build"), code=1).err
-    assert "Too many levels of symbolic links" in said and "round" in said
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, which root alone may become")
 def test_an_unreadable_directory_cannot_be_read() -> None:
     here = Path(tempfile.mkdtemp())
@@ -59,16 +52,16 @@ def test_an_unreadable_directory_cannot_be_read() -> None:
     assert said.stdout == f"cannot read the directory `{here / 'build'}`: Permission denied\n", said.stderr
 
 
-def test_new_dash_prints_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "\nsearch " in pzl("new", "-", "--hardware", "h100_sxm").out and not list(tmp_path.iterdir())
-
-
 def test_a_file_that_begins_with_a_dash_is_a_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl
 ) -> None:
     monkeypatch.chdir(here)
-    (here / "my.pzl").rename("-my.pzl")
+    (here / "-my.pzl").write_text(PROGRAM.replace(" = ", "="))
     for given in (["check", "-my.pzl"], ["check", "--", "-my.pzl"], ["fmt", "-my.pzl"]):
         pzl(*given)
     assert "No such option" in pzl("check", "-other.pzl", code=2).err
+
+
+def test_new_dash_prints_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "\nsearch " in pzl("new", "-", "--hardware", "h100_sxm").out and not list(tmp_path.iterdir())

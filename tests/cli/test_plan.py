@@ -10,6 +10,7 @@ import pytest
 from puzzledsl.cli.main import run
 from tests.changes.test_compare import BASE
 from tests.cli.conftest import Pzl
+from tests.goldens import assert_text
 
 
 @pytest.fixture(autouse=True)
@@ -20,18 +21,7 @@ def _programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_text(pzl: Pzl) -> None:
-    assert (
-        pzl("plan", "old.pzl", "new.pzl").out
-        == """\
-~ search best
-    ~ goal: minimize kl -> minimize 2 * kl
-    ~ require: count(attention is noop) <= 2 -> count(attention is noop) <= 3
-~ search small
-    ~ require: count(attention is noop) <= 2 -> count(attention is noop) <= 3
-
-Plan: 0 to add, 2 to change, 0 to remove.
-"""
-    )
+    assert_text(Path(__file__).with_name("planned.txt"), pzl("plan", "old.pzl", "new.pzl").out)
 
 
 def test_json(pzl: Pzl) -> None:

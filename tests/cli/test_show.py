@@ -11,6 +11,7 @@ import pytest
 
 from puzzledsl.checker.check import check
 from tests.cli.conftest import Pzl
+from tests.goldens import assert_text
 
 NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
 PROGRAM = """\
@@ -23,28 +24,6 @@ space w of p {
 }
 space v of w { layers[1..] = parent }
 """
-TEXT = """\
-space w of p: 6 layers, 10^5.4 children
-
-layers   attention                                        ffn
-0, 5     parent                                           parent
-1, 3..4  parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | mlp48 | linear
-2        parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | mlp48
-
-attention  kv heads  parameters  of parent  layers
-parent            4       12352     100.0%       6
-gqa2              2       10304      83.4%       4
-gqa2w32           2       10304      83.4%       4
-gqa1              1        9280      75.1%       4
-gqa1w32           1        9280      75.1%       4
-noop                          0       0.0%       4
-
-ffn     width  parameters  of parent  layers
-parent    192       36928     100.0%       6
-mlp64      64       12352      33.4%       4  rounded: 30% is 57.6
-mlp48      48        9280      25.1%       4
-linear               4160      11.3%       3
-"""
 
 
 @pytest.fixture
@@ -55,7 +34,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_text(program: Path, pzl: Pzl) -> None:
-    assert pzl("show", "w.pzl", "w").out == TEXT
+    assert_text(Path(__file__).with_name("shown.txt"), pzl("show", "w.pzl", "w").out)
 
 
 def shown(pzl: Pzl, *arguments: str) -> dict[str, Any]:

@@ -94,15 +94,6 @@ def test_what_is_no_place_is_a_usage_error(program: Path, pzl: Pzl, place: str) 
     assert out == "" and "PLACE" in err
 
 
-def test_the_only_search_needs_no_name(program: Path, pzl: Pzl) -> None:
-    for place in ([], ["layers[2]"]):
-        assert "which of the searches? best, none" in pzl("why", program, *place, code=2)[1]
-    text = program.read_text()
-    program.write_text(text[: text.index("search none")])
-    assert pzl("why", program)[0].startswith("search best: ")
-    assert "layers[2].ffn: " in pzl("why", program, "layers[2].ffn")[0]
-
-
 def test_a_search_without_a_solution_says_what_conflicts(program: Path, pzl: Pzl) -> None:
     out, err = pzl("why", program, "none", code=1)
     assert out == "" and "E0501" in err
@@ -117,6 +108,15 @@ def test_no_time_at_all_is_said(program: Path, capsys: pytest.CaptureFixture[str
         assert "(the best found, not proven)" in out and "not computed in the time given" in out
     else:
         assert code == 1 and "E0507" in err and "CP-SAT in 0 s" in err and "`--time 1`" in err
+
+
+def test_the_only_search_needs_no_name(program: Path, pzl: Pzl) -> None:
+    for place in ([], ["layers[2]"]):
+        assert "which of the searches? best, none" in pzl("why", program, *place, code=2)[1]
+    text = program.read_text()
+    program.write_text(text[: text.index("search none")])
+    assert pzl("why", program)[0].startswith("search best: ")
+    assert "layers[2].ffn: " in pzl("why", program, "layers[2].ffn")[0]
 
 
 def test_a_requirement_that_cannot_be_tightened(program: Path, pzl: Pzl) -> None:

@@ -12,7 +12,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.costs.breakdown import added, as_text, breakdown
+from puzzledsl.costs.breakdown import Breakdown, added, as_text, breakdown
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import LayerAssignment
@@ -49,13 +49,14 @@ def test_layers_and_parts_add_up_to_the_metrics_in_text_and_json(gpus: int) -> N
     assert sum(part["weights_bytes"] for part in told["parts"].values()) == told["metrics"]["weights"]
 
 
-def test_a_layer_that_was_measured_whole_is_one_bar() -> None:
-    made = program(LLAMA_70B, (CHOICE,) * 80, chat=(H100, (), 128, 512))
+def test_an_automatic_batch_is_the_largest_that_fits() -> None:
+    four = with_changes(H100, gpus=4)
+    made = program(LLAMA_70B, (CHOICE,) * 80, chat=(four, (), 2048, 4096))
     table = cost_table(made, "wide")
-    costs = table.scenarios["chat"][0]
-    whole = costs.attention[0]["parent"]
-    paired = costs.model_copy(update={"pairs": ({"parent/parent": whole},) * 80})
-    table = table.model_copy(update={"scenarios": {"chat": (paired,)}, "auto": {}})
-    one = breakdown(made, made.spaces["wide"], table, "chat", [PARENT] * 80, "parent p")
-    assert set(one.parts) == {"layers", "embedding and head"} and one.layers[0].total == whole
-    assert "layers" in as_text(one)
+
+    def of(layers: list[LayerAssignment]) -> Breakdown:
+        return breakdown(made, made.spaces["wide"], table, "chat", layers, "it")
+
+    parent, child = of([PARENT] * 80), of(CHILD)
+    assert parent.costs.batch < child.costs.batch
+    assert max(parent.metrics["memory"], child.metrics["memory"]) <= four.memory_bytes

@@ -78,10 +78,6 @@ def test_sub_block_rows_add_up(read: Read) -> None:
     assert m["throughput"] == 4 * 16 / m["latency"]
 
 
-def test_rows_of_runs_have_scores_and_no_costs(read: Read) -> None:
-    assert read(SUB_BLOCKS + "0-1,noop,noop,,,\n") == read(SUB_BLOCKS)
-
-
 def test_pair_rows_are_whole_layers_and_may_interact(read: Read) -> None:
     rows = [
         f"{layer},{a},{f},,{i * 10 + layer},{7 * i * i}\n"
@@ -180,13 +176,6 @@ def test_sizes_without_times_leave_the_times_open_and_unshown(read: Read) -> Non
     assert set(found.as_json()["metrics"]) == {"memory", "flops", "batch"}  # type: ignore[call-overload]
 
 
-def test_weights_and_memory_leave_the_cache_as_the_rest(read: Read) -> None:
-    text = SUB_BLOCKS.replace("chat.latency[us]", "chat.weights[bytes]").replace("2000,20", "2000,2500")
-    ffn = read(text).scenarios["chat"][0].ffn[0]
-    assert (ffn["mlp32"].weights_bytes, ffn["mlp32"].kv_cache_bytes) == (12, 788)
-    assert (ffn["parent"].weights_bytes, ffn["parent"].kv_cache_bytes) == (2500, 0)  # no rest is below 0
-
-
 NARROW = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(), MlpFfn(width=32)))
 SPACE = (CHOICE, NARROW, CHOICE)
 FIGURES = ("weights_bytes", "kv_cache_bytes", "prefill_ns", "decode_ns")
@@ -242,3 +231,18 @@ def test_a_written_table_reads_back(tmp_path: Path, table: CostTable) -> None:
         for wrote, found in zip(candidates, read.scenarios[name], strict=True):
             assert (found.batch, found.pairs) == (wrote.batch, ())
             assert figures(found, wrote) == figures(wrote, wrote)
+
+
+def test_rows_of_runs_have_scores_and_no_costs(read: Read) -> None:
+    assert read(SUB_BLOCKS + "0-1,noop,noop,,,\n") == read(SUB_BLOCKS)
+    with pytest.raises(DiagnosticError, match="a run of layers has a score and no costs: `7` is one"):
+        read(SUB_BLOCKS + "0-1,noop,noop,,7,\n")
+
+
+@pytest.mark.parametrize(("batches", "said"), [((4, 8), "`4 | 8`"), ((), "`auto`")])
+def test_a_table_without_batches_is_of_one(read: Read, batches: tuple[int, ...], said: str) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        read(SUB_BLOCKS, batches)
+    [told] = caught.value.diagnostics
+    assert said in told.message
+    assert told.help == "one batch a scenario, or a `batch` column with rows for each"

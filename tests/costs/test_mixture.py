@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.published import parent_weights_bytes
-from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import share_read, size_on
@@ -124,10 +123,3 @@ def test_gpt_oss_takes_the_bytes_of_its_checkpoint(name: str, gib: float) -> Non
     """Experts in MXFP4, the rest in bf16: the sizes of the checkpoints in the model card (arXiv 2508.10925, table 1)."""
     hardware = H100.model_copy(update={"expert_dtype": "mxfp4"})
     assert round(parent_weights_bytes(hardware, SHAPES[name]) / 2**30, 1) == gib
-
-
-def test_a_smaller_mixture_costs_what_a_parent_of_its_size_does() -> None:
-    shape, work = mixture(shared_width=512), Workload(7, 100, 10)
-    smaller = mixture(shared_width=512, experts=64, top_k=6, expert_width=576)
-    alternative = MoeFfn(experts=64, top_k=6, width=576)
-    assert sub_block_cost(H100, shape, alternative, work) == sub_block_cost(H100, smaller, FFN, work)

@@ -24,7 +24,7 @@ from puzzledsl.ir.nodes import LayerChoice, Shape
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.models.families.access import layers, part_of, shape_of
 from tests.cases import more
-from tests.costs.cases import H100, LLAMA_70B, OWN, PARENT, PROFILES, SHAPES, program
+from tests.costs.cases import LLAMA_70B, PROFILES, SHAPES, program
 
 NEMOTRON = json.loads((Path(__file__).parent / "nemotron.json").read_text("utf-8"))["models"]
 BILLIONS = {"Llama-3.3-Nemotron-Super-49B": 49.8671, "Llama-3.1-Nemotron-Ultra-253B": 253.4013}
@@ -162,19 +162,3 @@ def test_std_parents_have_the_size_of_transformers_models(name: str) -> None:
     assert fixed_size(shape).params == sum(
         p.numel() for n, p in model.named_parameters() if ".layers." not in n
     )
-
-
-@pytest.mark.parametrize("name", ["smollm2_135m", "llama3_1_8b"])
-def test_every_type_is_counted_in_its_own_bytes(name: str) -> None:
-    """Weights int4, KV fp8, embedding bf16, head fp32: a tied head is the embedding."""
-    shape = SHAPES[name]
-    types = {"dtype": "int4", "activation_dtype": "bf16", "kv_dtype": "fp8", "head_dtype": "fp32"}
-    hardware = H100.model_copy(update={**types, "flop_per_s": {**H100.flop_per_s, "fp32": 10**14}})
-    table = cost_table(program(shape, (OWN,) * shape.layers, chat=(hardware, (3,), 100, 20)), "wide")
-    metrics = metrics_of(table.scenarios["chat"][0], [PARENT] * shape.layers)
-    embedding = shape.vocab * shape.hidden
-    norms = shape.hidden * (2 * shape.layers + 1)
-    matrices = facts.total_params(shape) - norms - embedding * (1 if shape.tied else 2)
-    stored = 4 * embedding if shape.tied else (2 + 4) * embedding
-    assert metrics["weights"] == stored + 2 * norms + matrices // 2
-    assert metrics["kv_cache"] == 3 * 128 * shape.layers * 2 * shape.kv_heads * shape.head_dim

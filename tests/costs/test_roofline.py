@@ -16,7 +16,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.flops import Workload, fixed_size, mean_context, sub_block_flop
 from puzzledsl.costs.metrics import metrics_of
-from puzzledsl.costs.roofline import all_reduce_s, attention_scores_s, sub_block_cost
+from puzzledsl.costs.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.costs.table import cost_table, merge
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware
@@ -153,17 +153,6 @@ def test_tensor_parallel_splits_weights_and_pays_for_the_link() -> None:
     read_s = Fraction(3 * 8192 * 7168, 1) / (four.bandwidth_bytes_per_s * four.efficiency_bandwidth)
     assert split.decode_ns == -(-(read_s + reduce_s + four.overhead_s) * 10**9 // 1)
     assert fixed_size(LLAMA_70B, 4).matrices * 4 == fixed_size(LLAMA_70B).matrices
-
-
-def test_gpus_exchange_the_residual_stream() -> None:
-    """In bf16, whatever matrices are multiplied in; in fp32 where that is."""
-    two = with_changes(H100, gpus=2, link_latency_s=Fraction(0))
-    wide = with_changes(two, dtype="fp32", flop_per_s={**H100.flop_per_s, "fp32": Fraction(10**14)})
-    narrow = with_changes(two, activation_dtype="bf16")
-    assert all_reduce_s(two, LLAMA_70B, 7) == all_reduce_s(narrow, LLAMA_70B, 7)
-    assert all_reduce_s(wide, LLAMA_70B, 7) == 2 * all_reduce_s(two, LLAMA_70B, 7)
-    eight = with_changes(H100, gpus=8, link_bytes_per_s=Fraction(10**30))
-    assert float(all_reduce_s(eight, LLAMA_70B, 7)) == pytest.approx(7 * float(H100.link_latency_s))
 
 
 def test_measured_hardware_is_left_out_and_merged_in() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise
 from random import Random
 
 import pytest
 
 from puzzledsl.base.queueing import LATE, most_load
-from puzzledsl.costs.metrics import _steps, pace_of, traffic_metrics
+from puzzledsl.costs.metrics import pace_of, traffic_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
 from puzzledsl.ir.nodes import Traffic
 from puzzledsl.ir.tables import Cost, ScenarioCosts
@@ -122,16 +121,3 @@ def test_erlangs_load_is_the_largest_of_which_few_wait(servers: int) -> None:
     load = most_load(servers)
     assert waiting(load) <= Fraction(1, LATE)
     assert load + Fraction(1, 1000) >= servers or waiting(load + Fraction(1, 1000)) > Fraction(1, LATE)
-
-
-def test_noise_of_steps_adds_up_to_nothing() -> None:
-    """Sixty sub-blocks, each measured with a fifth of noise: their sum is what it was, and no step falls or rises too fast."""
-    dice, batches = Random(1), [1, 2, 3, 4, 5, 6, 7, 8, 12, 16]
-    measured = [[round((4000 + 900 * n) * dice.gauss(1, 0.2)) for n in batches] for _ in range(60)]
-    found = [_steps(times, batches, 20) for times in measured]
-    for n, (before, after) in (pair for steps in found for pair in enumerate(pairwise(steps), 1)):
-        assert before <= after <= before * (n + 1) / n
-    for n in batches:
-        assert sum(steps[n - 1] for steps in found) == pytest.approx(60 * (4000 + 900 * n), rel=0.06)
-    even = [5000, 6000, 9000, 9000]
-    assert _steps(even, [1, 2, 3, 4], 4) == even

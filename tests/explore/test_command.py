@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import http.client
 import importlib.util
@@ -14,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,7 +20,6 @@ import pytest
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.cli import main
 from puzzledsl.explore import serving
-from puzzledsl.explore.sheet import Sheet
 from tests.api.programs import write_program
 from tests.documents import ROOT
 from tests.explore.programs import VARIED, desk_of
@@ -142,32 +139,11 @@ def test_a_search_that_cannot_be_shown_is_told(tmp_path: Path) -> None:
 
 
 @NEEDS
-def test_an_error_says_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from puzzledsl.explore.application import Guard, application
+def test_an_error_says_what_failed() -> None:
+    from puzzledsl.explore.application import _refusal
 
-    def unreadable(*_: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), "build/costs/wide.json")
-
-    monkeypatch.setattr(Sheet, "answer", unreadable)
-    guard = Guard.new(8000)
-    sent: list[Any] = []
-    body = json.dumps({**QUESTION, "tried": 0}).encode()
-
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Any:
-        return waiting.pop() if waiting else await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"host", b"127.0.0.1:8000"), (b"origin", b"http://127.0.0.1:8000")]
-    scope = {"type": "http", "method": "POST", "path": f"/{guard.token}/answer", "headers": headers}
-    answering = application(desk_of(tmp_path), guard, lambda: None)
-    asyncio.run(answering(scope | {"query_string": b""}, receive, send))
-    assert sent[0]["status"] == 500
-    said = b"".join(message.get("body", b"") for message in sent)
-    assert json.loads(said) == {"error": "build/costs/wide.json: Input/output error"}
+    error = OSError(errno.EIO, os.strerror(errno.EIO), "build/costs/wide.json")
+    assert _refusal(error) == (500, "build/costs/wide.json: Input/output error")
 
 
 def test_no_torch_is_loaded(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
 
 pytest.importorskip("starlette", reason="`pip install '.[explore]'`")
 
-from puzzledsl.explore.application import HEADERS, Guard, Message, guarded, in_thread
+from puzzledsl.explore.application import HEADERS, Guard, Message, guarded
 
 GUARD = Guard("secret", 4711)
 HOST = ("host", "127.0.0.1:4711")
@@ -91,22 +90,3 @@ def test_every_answer_has_the_headers(path: str, status: int) -> None:
 
 def test_a_web_socket_gets_no_answer() -> None:
     assert sent("/secret/", "websocket") == []
-
-
-def test_an_answer_after_the_end_of_the_server_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", said.append)
-    work: list[threading.Thread] = []
-    before, goes_on = {*threading.enumerate()}, threading.Event()
-
-    async def serve() -> None:
-        task = asyncio.create_task(in_thread(goes_on.wait))
-        await asyncio.sleep(0)
-        work.extend({*threading.enumerate()} - before)
-        task.cancel()
-
-    asyncio.run(serve())
-    goes_on.set()
-    for thread in work:
-        thread.join(10)
-    assert work and not said

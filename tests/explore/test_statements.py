@@ -84,14 +84,6 @@ def test_a_statement_that_says_nothing_any_more_is_no_requirement(tmp_path: Path
     assert sheet.answer(asked, 10).result.status == "optimal"
 
 
-@pytest.mark.parametrize("condition", ["count(attention is noop) <= 2x", "kl <= 2x"])
-def test_a_multiple_of_nothing_has_a_slider_too(tmp_path: Path, condition: str) -> None:
-    """The parent drops nothing and loses nothing: every multiple of that is 0."""
-    text = VARIED.replace("layers[0].attention is parent", condition)
-    bound = next(b for b in sheet_of(tmp_path, text=text).bounds.values() if b.written == "2x")
-    assert bound.grid.last > 1
-
-
 def test_requirements_of_a_used_file_are_not_taken_for_those_of_the_file(tmp_path: Path) -> None:
     used = VARIED.replace("distinct(ffn)", "distinct(attention)")
     (tmp_path / "used.pzl").write_text("\n" * 20 + used)  # its places are no places of the file

@@ -8,29 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puzzledsl.alternatives.support import Lowered
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.definition import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
-from puzzledsl.export.engines.ask import Answer, Crash, ask
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.lowering import choose
 from puzzledsl.export.verify import prepare
-from puzzledsl.ir.engines import DECI, RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from tests.cases import more
 from tests.export.variants import (
     MOE,
-    NF,
     OF_PARENTS,
     OTHERS,
     STEPS,
     TOLERANCE,
     VARIANTS,
-    A,
-    F,
     Made,
-    Variant,
     make,
 )
 
@@ -95,22 +89,3 @@ def test_an_engine_computes_what_the_oracle_does_or_refuses(
 def write(made: Made, path: Path) -> Path:
     write_gguf(from_directory(made.child), made.child, path, "f32", name="tiny")
     return path
-
-
-def test_llama_cpp_is_silently_wrong_about_a_missing_ffn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Why a removed FFN is lowered there: written as it is, it loads, runs, and gives other numbers, or aborts the process."""
-    assert isinstance(DECI.no_ffn, Lowered)
-    made = make(VARIANTS["noop_ffn_middle"], tmp_path / "middle")
-    right = write(made, tmp_path / "right.gguf")
-    monkeypatch.setattr("puzzledsl.export.gguf_file.lower", lambda child, _: child)
-    wrong = write(made, tmp_path / "wrong.gguf")
-    answers = ask("llama_cpp", [right, wrong], [made.prompt], steps=STEPS)
-    assert isinstance(answers, Answer)
-    errors = [np.abs(logits[0] - made.logits).max() for logits in answers.logits]
-    assert errors[0] <= TOLERANCE and errors[1] > 0.1
-    last = make(Variant(((A, F), (A, NF))), tmp_path / "last")
-    answer = ask("llama_cpp", [write(last, tmp_path / "child.gguf")], [last.prompt])
-    assert isinstance(answer, Crash)
-    assert "signal" in answer.reason or "failed" in answer.reason

@@ -36,10 +36,6 @@ AFTER: dict[str | None, str] = {
     "report": "ir.json bld/pieces.jsonl search/best.pb report.html stamps/compile-.json",
 }
 """The last stage of which a build has everything when the run goes on -> what is hit then."""
-UNFINISHED = {"bld": None, "score": "bld", "uptrain": "realise", "eval": "uptrain"}
-"""Stages that are killed in the middle, and the one that has ended before."""
-
-
 CLEAR = 1  # the exit code of a mistake that is told
 
 
@@ -150,33 +146,3 @@ def test_a_flipped_bit_in_an_artefact(
     forget_after(build, stage)
     path = dice.choice(sorted(build.glob(artefact)))
     right_or_clear(program, finished, flip(path, dice), {path.name})
-
-
-@pytest.mark.parametrize("stage", UNFINISHED)
-def test_a_flipped_bit_in_unfinished_work(finished: Path, copied: Callable[[], Path], stage: str) -> None:
-    """Killed in the middle of a stage; then a bit flips in each file it had kept to go on from."""
-    dice, program = random.Random(f"{SEED} {stage}"), copied()
-    build = program.parent / "build"
-    work = build / ("scores/figures" if stage == "score" else f"work/{stage}")
-
-    def kept(size: int = 1) -> list[Path]:
-        files = (p for p in sorted(work.rglob("*")) if p.is_file() and p.suffix != ".tmp")
-        return [p for p in files if p.stat().st_size >= size]
-
-    for _ in range(20):
-        forget_after(build, UNFINISHED[stage])
-        shutil.rmtree(work, ignore_errors=True)
-        process = start(program, build)
-        while not (caught := bool(kept(100))) and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(dice.uniform(0, 0.1))
-        process.kill()
-        process.communicate()
-        files = kept()
-        ended = any((build / "stamps").glob(f"{stage}-*.json"))  # it reads none of these files again
-        if caught and files and not ended:
-            break
-    else:
-        pytest.fail(f"{stage} ended every time before it could be killed")
-    hits = [flip(path, dice) for path in files]
-    right_or_clear(program, finished, "; ".join(hits), {path.name for path in files})

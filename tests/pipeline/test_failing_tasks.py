@@ -57,15 +57,6 @@ def test_an_export_that_is_refused_stops_no_other(program: Path) -> None:
     assert code == 0 and out == f"export ship: {program.parent / 'out2'}\n"
 
 
-def test_an_export_for_llama_cpp_is_told_how_to_chat_with(program: Path) -> None:
-    program.write_text(program.read_text() + 'export file of final = gguf("my child.gguf")\n')
-    ctx = loading.context(program, None, None)
-    assert list(export_lines(ctx, ["file"])) == [], "it is not there"
-    (program.parent / "my child.gguf").write_text("")
-    [line] = export_lines(ctx, ["file"])
-    assert line.endswith(f"llama-server -m '{program.parent / 'my child.gguf'}'")
-
-
 def test_a_task_that_needs_a_failed_one_is_not_tried(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The uptraining fails: its evaluation and export are not made from what an earlier run left."""
     text = program.read_text().replace("lr = cosine(1e-3), data", "lr = cosine(2e-3), data")
@@ -119,3 +110,12 @@ def test_an_evaluation_without_data_for_the_harness_has_all_else(
     assert read(build / "evals" / "quality.json")["models"][0]["figures"]["quiz"]["value"] == 2 / 3
     assert "no network" not in report.read_text()
     assert not list((build / "failures").iterdir()) and not (build / "work" / "eval" / "quality").exists()
+
+
+def test_an_export_for_llama_cpp_is_told_how_to_chat_with(program: Path) -> None:
+    program.write_text(program.read_text() + 'export file of final = gguf("my child.gguf")\n')
+    ctx = loading.context(program, None, None)
+    assert list(export_lines(ctx, ["file"])) == [], "it is not there"
+    (program.parent / "my child.gguf").write_text("")
+    [line] = export_lines(ctx, ["file"])
+    assert line.endswith(f"llama-server -m '{program.parent / 'my child.gguf'}'")

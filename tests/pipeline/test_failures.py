@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from puzzledsl.models.families import tensors
 from puzzledsl.pieces.store import library as shelves
 from puzzledsl.pieces.train import piece_state
 from tests.commands import said
@@ -77,19 +74,6 @@ def test_a_full_disk_keeps_what_is_finished(program: Path, monkeypatch: pytest.M
     assert before < kept(build) and len(kept(build)) == 12
 
 
-def test_a_file_that_may_grow_no_further_is_a_full_disk(program: Path) -> None:
-    """A real refusal of the operating system, where activations are written through a memory map."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        found = fails(program)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "error[E0608]" in found and "File too large" in found
-    assert not list((program.parent / "build").rglob("*.tmp"))
-    assert said("bld", program)[0] == 0
-
-
 def test_training_that_ends_in_no_number_is_an_error_and_keeps_the_other_pieces_of_the_layer(
     program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,26 +83,6 @@ def test_training_that_ends_in_no_number_is_an_error_and_keeps_the_other_pieces_
     assert "error[E1411]: bld `pieces`: training `gqa1` of layer 0 ended in a loss of nan" in found
     assert "training `mlp20` of layer 0" in found
     assert [layer for layer, _ in kept(program.parent / "build")] == [0, 0], "the linear ones: untrained"
-
-
-@pytest.mark.parametrize(("sub_block", "name"), [("attention", "self_attn.v_proj"), ("ffn", "mlp.up_proj")])
-def test_a_parent_with_a_number_that_is_none(program: Path, sub_block: str, name: str) -> None:
-    path = program.parent / "parent" / "model.safetensors"
-    weights = load_file(path)
-    weights[f"model.layers.1.{name}.weight"][0, 0] = torch.nan
-    save_file(weights, path, metadata={"format": "pt"})
-    message = f"error[E1412]: the {sub_block} of the parent's layer 1 returns NaN or infinite values"
-    assert message in fails(program)
-    assert {layer for layer, _ in kept(program.parent / "build")} == {0}
-
-
-def test_a_shard_whose_bytes_cannot_be_read(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path, offset: int, buffer: bytearray) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-    monkeypatch.setattr(tensors, "_fill", broken)
-    found = fails(program)
-    assert "error[E0705]" in found and "it cannot be read (Input/output error)" in found
 
 
 def shard_is_a_directory(program: Path) -> None:

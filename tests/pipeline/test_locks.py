@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
-from puzzledsl.pipeline.process.locks import Holder, at_work
+from puzzledsl.pipeline.process.locks import at_work
 from tests import forked
 from tests.commands import said
 from tests.pipeline.tiny_program import ENVIRONMENT, contents, events
@@ -58,16 +56,3 @@ def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
     with FileLock(build / ".lock"):
         code, _, err = said("run", program)
     assert code == 1 and "E0606" in err and "another `pzl`" in err
-
-
-def test_a_holder_is_at_work_while_it_lives(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    mine = Holder.ourselves().model_copy(update={"pid": process.pid})
-    (tmp_path / ".holder.json").write_text(mine.canonical_json())
-    assert at_work(tmp_path) == mine
-    process.kill()
-    process.wait()
-    assert at_work(tmp_path) is None
-    elsewhere = mine.model_copy(update={"host": "another"})
-    (tmp_path / ".holder.json").write_text(elsewhere.canonical_json())
-    assert at_work(tmp_path) == elsewhere and " on another, since" in str(elsewhere)

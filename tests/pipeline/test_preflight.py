@@ -72,9 +72,3 @@ def test_a_text_of_which_too_little_is_taken_is_told_first(folder: Path, picked:
     (folder / "train.txt").write_text(text, "utf-8")
     program = PROGRAM.replace('text("train.txt")', f'text("train.txt"{picked})')
     assert "error[E1204]: data `corpus` has " in refused(folder, program + LONG)
-
-
-def test_what_no_wanted_stage_reads_is_not_asked_for(folder: Path) -> None:
-    (folder / "train.txt").write_text("word " * 400, "utf-8")
-    (folder / "tiny.pzl").write_text(PROGRAM + CHILD, "utf-8")
-    assert said("run", folder / "tiny.pzl", "--until", "solve")[0] == 0

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.pipeline.tiny_program import (
-    begun,
     contents,
     events,
-    forget_after,
     ran,
     read,
     started,
@@ -42,24 +37,6 @@ def test_the_export_is_the_child_and_its_card_says_how_good_it_is(finished: Path
     rows = [line.split() for line in card.splitlines()]
     assert card.count("## Quality") == 1 and ["kl", "0", f"{kl:.4g}"] in rows
     assert any(row[:1] == ["pooled"] for row in rows)
-
-
-@pytest.mark.parametrize(("after", "stage"), [("bld", "score"), ("score", "realise")])
-def test_an_interrupt_says_that_what_is_finished_is_kept(
-    copied: Callable[[], Path], after: str, stage: str
-) -> None:
-    """Before CP-SAT has run in the process, and after."""
-    program = copied()
-    for _ in range(10):
-        forget_after(program.parent / "build", after)
-        process = begun(program, program.parent / "build", stage)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=200)
-        if process.returncode:  # on a busy machine this test may wake up when the run has ended
-            assert process.returncode == 130, said
-            assert "what was finished is kept" in said and "Traceback" not in said
-            return
-    pytest.fail("every run ended before it could be interrupted")
 
 
 def test_healing_is_on_unless_it_is_switched_off(copied: Callable[[], Path], finished: Path) -> None:

@@ -1,49 +1,16 @@
-"""The tasks as data: one class adds a stage, and order, status, dry runs and runs derive from it."""
+"""The tasks as data: their order, their inputs in words, and digests of what they read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pytest
-
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.files import write_text
 from puzzledsl.cli import loading
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.dry_run import MEANINGS
-from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import tasks_of
-from puzzledsl.pipeline.stamps import Stamps, data_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask
+from puzzledsl.pipeline.stamps import Stamps, data_fingerprint
 from puzzledsl.pipeline.tasks import TASKS
-from tests.commands import said, told
-from tests.pipeline.tiny_program import told_states, write_tiny_program
-
-
-class Figures(DeclaredTask[nodes.Search]):
-    """A task that nothing else knows."""
-
-    stage, kind = "figures", "search"
-
-    def needs(self) -> tuple[Key, ...]:
-        return (("solve", self.name),)
-
-    def inputs(self) -> dict[str, str]:
-        return {"drawn": "1", "layers": self.ctx.made("solve", self.name, "the solutions")}
-
-    def texts(self) -> Iterable[str | None]:
-        return ("figures",)
-
-    def work(self) -> Work:
-        return Work(written_bytes=1 << 20)
-
-    def run(self) -> list[Path]:
-        path = self.ctx.build.root / "figures" / f"{self.name}.txt"
-        write_text(path, self.name)
-        return [path]
-
+from tests.pipeline.tiny_program import write_tiny_program
 
 MORE = """
 space narrow of wide = used_by(best, top: 4)
@@ -57,38 +24,6 @@ frontier far of better = sweep(chat.throughput, 1.2x..1.6x, points: 2)
 eval early of last = tasks("items.jsonl") { data = corpus, full = last + final }
 """
 """Declarations before what they read."""
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage that one class adds."""
-    report = TASKS["report"]
-    monkeypatch.setitem(TASKS, "figures", Figures)
-    monkeypatch.delitem(TASKS, "report")  # so that the report comes last, and is there again after the test
-    monkeypatch.setitem(TASKS, "report", report)
-
-
-@pytest.mark.usefixtures("known_rates")
-def test_one_class_adds_a_stage(copied: Callable[[], Path], figures: None) -> None:
-    program = copied()
-    text = program.read_text()
-    now = told_states(program)
-    assert list(now)[-4:] == ["figures best", "figures greedy", "figures most", "report"]
-    assert {now[key][0] for key in list(now)[-4:-1]} == {"missing"}
-    steps = told("run", program, "--dry-run", "--only", "figures")["steps"]
-    assert [(step["name"], step["bytes"]) for step in steps] == [
-        (n, 1 << 20) for n in ("best", "greedy", "most")
-    ]
-    program.write_text(text + 'data figures = text("none.txt")\n')
-    code, _, err = said("run", program, "--only", "figures")
-    assert code == 1 and "data `figures`: no file matches `none.txt`" in err
-    program.write_text(text)
-    code, _, err = said("run", program, "--only", "figures")
-    assert code == 0 and "figures most: done" in err, err
-    assert (program.parent / "build" / "figures" / "best.txt").read_text() == "best"
-    assert {state for key, (state, _) in told_states(program).items() if key != "report"} == {"done"}
-    program.write_text(text.replace("chat.throughput >= 1.2x", "chat.throughput >= 1.3x"))
-    assert told_states(program)["figures best"] == ("stale", "after solve best")
 
 
 def test_every_task_comes_after_those_it_needs(tmp_path: Path) -> None:
@@ -116,13 +51,6 @@ def test_every_input_has_a_name_in_words(finished: Path) -> None:
 
 
 WHERE = nodes.Where(file="a.pzl", line=1, column=1, end_line=1, end_column=6)
-
-
-def test_a_field_that_leaves_the_language_makes_nothing_stale() -> None:
-    """A space has the digest it had with a width of the whole model."""
-    layer = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
-    space = nodes.Space(name="w", parent="p", layers=(layer,), where=WHERE)
-    assert meaning(space) == "f45bdd18063163b4439663049346ea664c82f4eeaf74e225ac5da951b53ffede"
 
 
 def test_a_local_data_set_is_read_again_when_it_changes(tmp_path: Path) -> None:

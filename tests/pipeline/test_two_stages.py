@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import said
-from tests.pipeline.tiny_program import contents, events, read, run_with, started, write_tiny_program
+from tests.pipeline.tiny_program import read, run_with, started, write_tiny_program
 
 SECOND = """\
 space narrow of wide = used_by(best, top: 4)
@@ -51,12 +51,6 @@ def test_coupled_pieces_are_scored_as_whole_blocks(build: Path) -> None:
         for scores, layer in zip(table["pairs"], chosen["layers"], strict=True)
     )
     assert chosen["objective"] == pytest.approx(total, rel=1e-9)
-
-
-def test_a_second_run_does_nothing(build: Path) -> None:
-    before, seen = contents(build), len(events(build))
-    assert said("run", build.parent / "tiny.pzl")[0] == 0
-    assert started(build, seen) == [] and contents(build) == before
 
 
 def test_another_programs_solution_narrows_nothing(tmp_path: Path, build: Path) -> None:

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import Initialisers, LayerChoice, Program, Schedule
+from puzzledsl.ir.nodes import LayerChoice, Program, Schedule
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.bld import bld_plan, spans
 from tests.plan.conftest import SMALL, make_program
@@ -101,13 +101,6 @@ def test_ids_depend_on_everything_that_changes_the_result(change: dict[str, obje
     assert not ids(make_program()) & ids(make_program(**change))  # type: ignore[arg-type]
 
 
-def test_an_initialiser_changes_only_the_pieces_it_makes() -> None:
-    before, other = ids(make_program()), make_program(init=Initialisers(gqa="mean_pool"))
-    changed = [job for job in both(other) if job.id not in before]
-    assert len(changed) == 3 * (1 + 4)
-    assert {job.attention.name for job in changed if job.attention} == {"gqa1"}
-
-
 @pytest.mark.parametrize(
     "alternative",
     [
@@ -130,21 +123,6 @@ def test_stored_weights_and_counted_parameters_agree(
     assert stored + shape.hidden == alternative.params(shape)
 
 
-def test_only_the_sub_blocks_asked_for_are_trained() -> None:
-    jobs = bld_plan(make_program(sub_blocks=("ffn",)), "decoupled")
-    assert [j.sub_block for j in jobs] == ["ffn"] * 3 * 2
-
-
-def test_pieces_have_the_sizes_of_their_own_layer() -> None:
-    shape = SMALL.with_layers([{"heads": 4 - 2 * (layer == 1), "window": None} for layer in range(3)])
-    jobs = bld_plan(make_program(shape=shape), "decoupled")
-    queries = {
-        job.layer: job.shapes["q_proj.weight"] for job in jobs if isinstance(job.attention, GqaAttention)
-    }
-    assert queries == {0: (128, 64), 1: (64, 64), 2: (128, 64)}
-    assert len({job.id for job in jobs}) == len(jobs)
-
-
 def largest(work: list[float], cuts: tuple[int, ...]) -> float:
     return max(sum(work[a:b]) for a, b in pairwise((0, *cuts, len(work))))
 
@@ -157,3 +135,8 @@ def test_workers_take_consecutive_layers_and_the_busiest_has_least(work: list[fl
     assert [first for first, _ in found] == [0, *(end for _, end in found[:-1])] and found[-1][1] == len(work)
     best = min(largest(work, cuts) for cuts in combinations(range(1, len(work)), count - 1))
     assert max(sum(work[first:end]) for first, end in found) <= best * (1 + 1e-9)
+
+
+def test_only_the_sub_blocks_asked_for_are_trained() -> None:
+    jobs = bld_plan(make_program(sub_blocks=("ffn",)), "decoupled")
+    assert [j.sub_block for j in jobs] == ["ffn"] * 3 * 2

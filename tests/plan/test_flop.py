@@ -12,7 +12,6 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.load import load_parent
@@ -24,10 +23,8 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.flop import (
     StageOneFlop,
     eliminated_numbers,
-    is_refined,
 )
 from tests.pieces.train.bld_programs import make_program
-from tests.plan import conftest
 
 
 def flop_of_a_step(parent: Path, job: BldJob) -> int:
@@ -76,13 +73,3 @@ def test_the_elimination_of_channels_is_counted_round_by_round(monkeypatch: pyte
         elimination_order(x.T @ x, torch.randn(channels, 4, generator=generator))
         assert sum(size**2 for size in sizes) == eliminated_numbers(channels), channels
         sizes.clear()
-
-
-@pytest.mark.parametrize("bld", ["decoupled", "coupled"])
-def test_narrower_pieces_that_least_squares_starts_are_refined(bld: str) -> None:
-    """The papers' initialisers start none."""
-    jobs = bld_plan(conftest.make_program(), bld)
-    kinds = [{part.kind for part in (job.attention, job.ffn) if part is not None} for job in jobs]
-    assert [is_refined(job) for job in jobs] == [bool(found & {"gqa", "mlp"}) for found in kinds]
-    papers = conftest.make_program(init=Initialisers(gqa="mean_pool", mlp="channel_contribution"))
-    assert not any(map(is_refined, bld_plan(papers, bld)))

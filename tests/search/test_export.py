@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.synthetic import synthetic
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import cpsat_model, solve_search
@@ -70,17 +66,3 @@ def test_plain_or_tools_finds_the_same_optimum(
     strategy: st.SearchStrategy[Instance], data: st.DataObject
 ) -> None:
     check(data.draw(strategy).args)
-
-
-def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    program, costs, scores = synthetic(seed=2, layers=20)
-    model = cpsat_model(program, "best", costs, scores)
-    check((program, "best", costs, scores))
-    code = (
-        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.solve import cpsat_model\n"
-        "p, c, s = synthetic(seed=2, layers=20); sys.stdout.buffer.write(cpsat_model(p, 'best', c, s))"
-    )
-    root = str(Path(__file__).parents[2])
-    again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=root).stdout
-    assert again == model
-    assert len(model) < 100_000

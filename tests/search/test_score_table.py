@@ -35,17 +35,6 @@ def test_sub_blocks_and_rows_for_every_layer(tmp_path: Path) -> None:
     assert table.ffn == ({"linear": 0.001}, {"linear": 2.0})
 
 
-def test_pairs_in_any_order_of_columns(tmp_path: Path) -> None:
-    rows = "\n".join(
-        f"{i},{a},{f},{i}.5"
-        for i in (0, 1)
-        for a, f in (("gqa2", "parent"), ("gqa2", "linear"), ("parent", "linear"))
-    )
-    table = read(tmp_path, "layer,attention,ffn,score\n" + rows)
-    assert table.unit == "block"
-    assert table.pairs[1] == {"gqa2/parent": 1.5, "gqa2/linear": 1.5, "parent/linear": 1.5}
-
-
 @pytest.mark.parametrize(
     "text",
     [

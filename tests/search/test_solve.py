@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +12,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.problems import build_problems
-from puzzledsl import load
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.nodes import CountTerm, CpSat, LayerChoice, ParamsTerm, Preference
 from puzzledsl.search.answer import child_figures
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.solve import direction, solve_search
+from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
 from tests.oracles import (
     acceptable,
@@ -34,7 +32,6 @@ from tests.search.instances import (
     ATTENTION,
     FFN,
     HERE,
-    KL,
     Instance,
     alike,
     alone,
@@ -46,8 +43,6 @@ from tests.search.instances import (
     swept,
 )
 from tests.search.run_instances import run_instance, run_searches
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def several(instance: Instance, apart: int) -> Instance:
@@ -146,14 +141,6 @@ def test_a_preference_decides_between_batches_that_the_objective_cannot() -> Non
         assert result.solutions[0].batches == {"chat": batch}
 
 
-def test_the_largest_child_in_three_budgets_is_proven_by_counting(tmp_path: Path) -> None:
-    text = (EXAMPLES / "infeasible.pzl").read_text().replace(">= 2.5x", ">= 1.4x")
-    text = text.replace("  maximize params\n", "  maximize params\n  solver = cpsat(gap: 0.1%)\n")
-    (tmp_path / "feasible.pzl").write_text(text)
-    answer = load(tmp_path / "feasible.pzl").solve("small")
-    assert (answer.status, answer.proved_by) == ("optimal", "CP-SAT")
-
-
 # ---------------------------------------------------------------- figures of any child
 
 
@@ -203,9 +190,6 @@ def test_a_solution_verifies_and_has_these_figures(instance: Instance) -> None:
 # ---------------------------------------------------------------- frontiers
 
 
-LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 3
-
-
 @quick(15)
 @given(problems(max_layers=3))
 def test_each_point_is_the_search_with_one_more_requirement(instance: Instance) -> None:
@@ -217,17 +201,3 @@ def test_each_point_is_the_search_with_one_more_requirement(instance: Instance) 
         more = (*asked, require(latency, "<=", target))
         alone = solve_search(*instance.with_search(requirements=more).args)
         assert (point.result.status, point.result.objective) == (alone.status, alone.objective)
-
-
-@pytest.mark.parametrize(
-    ("op", "of_the_sweep"), [(">=", ">="), (">", ">="), ("<=", "<="), ("<", "<="), ("==", None)]
-)
-@pytest.mark.parametrize(
-    ("term", "natural"), [(chat("throughput"), ">="), (chat("latency"), "<="), (ParamsTerm(), "<=")]
-)
-def test_a_sweep_bounds_as_the_search_does(
-    op: str, of_the_sweep: str | None, term: Any, natural: str
-) -> None:
-    """An equation says no side; nor does a bound on something else."""
-    search = plain_instance(LAYERS, requirements=(require(KL, "<", 3), require(term, op, 1))).search
-    assert direction(search, term) == (of_the_sweep or natural)

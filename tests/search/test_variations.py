@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import cast
 
@@ -60,18 +58,3 @@ def test_a_warm_answer_is_that_of_a_fresh_solve() -> None:
         assert (got.status, got.solutions) == (wanted.status, wanted.solutions)
         assert got.objective == wanted.objective
     assert statuses == {"optimal", "infeasible"}
-
-
-def test_threads_share_the_tables() -> None:
-    """A page asks for an answer while points of a frontier are solved."""
-    rng, variations = np.random.default_rng(8), warm()
-    asked = [drawn(rng) for _ in range(40)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            got = [*pool.map(lambda each: variations.solve(each, time_s=20), asked)]
-    finally:
-        sys.setswitchinterval(before)
-    one = warm()
-    assert [r.objective for r in got] == [one.solve(each, time_s=20).objective for each in asked]

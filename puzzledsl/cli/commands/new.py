@@ -53,14 +53,14 @@ def new(
         raise typer.BadParameter(message, param_hint="--engine")
     if keep is not None and not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", keep):
         raise typer.BadParameter(f"`{keep}` is no share below 100 %; write `95%`", param_hint="--keep")
-    wanted = Wanted(known, engine, keep or "")
+    asked = known, engine, keep or ""
     if name == "-":
-        sys.stdout.write(_checked(format_source(program(_parent(parent, None), wanted)), Path("new.pzl")))
+        sys.stdout.write(_checked(format_source(program(_parent(parent, None), *asked)), Path("new.pzl")))
         return
     path = Path(name if name and name.endswith(".pzl") else f"{name or _stem(parent)}.pzl")
     if path.exists() and not force:
         raise DiagnosticError(FileExists(None, path=path))
-    write_text(path, _checked(format_source(program(_parent(parent, path.parent), wanted)), path))
+    write_text(path, _checked(format_source(program(_parent(parent, path.parent), *asked)), path))
     given = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
     print(f"wrote {path}\nnext: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}")
 
@@ -73,15 +73,6 @@ class ParentLines:
     value: str
     shape: Shape
     comment: str
-
-
-@record
-class Wanted:
-    """Hardware, engine and quality of a starter. `keep`: the accuracy that must be kept; empty: the speed is required."""
-
-    hardware: str
-    engine: str
-    keep: str
 
 
 @record
@@ -123,12 +114,11 @@ EXPORTS = {
 """Engine -> the export of the child."""
 
 
-def program(parent: ParentLines, wanted: Wanted) -> str:
-    """The whole starter: its template, filled."""
+def program(parent: ParentLines, hardware: str, engine: str, keep: str) -> str:
+    """The whole starter: its template, filled. `keep`: the accuracy that must be kept; empty: the speed is required."""
     from puzzledsl.report.numbers import environment
 
-    shape, hardware, engine = parent.shape, wanted.hardware, wanted.engine
-    uses, (here, why) = [parent.use] if parent.use else [], HERE[engine]
+    shape, uses, (here, why) = parent.shape, [parent.use] if parent.use else [], HERE[engine]
     if hardware != MEASURED:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
         here = f"{hardware}(gpus: 1)"
@@ -139,7 +129,7 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         .render(
             parent=parent,
             uses=uses,
-            keep=wanted.keep,
+            keep=keep,
             attention=_attention(shape, engine),
             ffn=_ffn(shape, engine),
             bits=BITS if _has_bits(shape, engine) else "",

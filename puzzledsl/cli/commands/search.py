@@ -72,7 +72,7 @@ def solve(
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
     from puzzledsl.cli import answers
-    from puzzledsl.pipeline.compile import chosen, not_ready
+    from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import solved
     from puzzledsl.pipeline.process.locks import holder_of, locked
     from puzzledsl.search.infeasible.verdicts import no_answer
@@ -94,8 +94,6 @@ def solve(
         for name in names:
             search = ctx.program.searches[name]
             try:
-                if (missing := not_ready(ctx, name)) is not None:
-                    raise DiagnosticError(missing)
                 result, seconds = solved(ctx, name, keep=keep)
             except DiagnosticError as error:
                 problems += error.diagnostics
@@ -118,20 +116,24 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
     from puzzledsl.cli import answers
-    from puzzledsl.pipeline.compile import chosen, not_ready, shown_path
+    from puzzledsl.pipeline.compile import chosen, shown_path
     from puzzledsl.pipeline.execute import solved_frontier
     from puzzledsl.pipeline.process.locks import locked
 
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
-    waiting = {name: not_ready(ctx, ctx.program.frontiers[name].search) for name in names}
+    results, problems = [], list[Diagnostic]()
     with locked(ctx):
-        results = [solved_frontier(ctx, name) for name, problem in waiting.items() if problem is None]
+        for name in names:
+            try:
+                results.append(solved_frontier(ctx, name))
+            except DiagnosticError as error:
+                problems += error.diagnostics
     if json:
         loading.print_json([answers.frontier_json(result) for result in results])
     for result in [] if json else results:
         wrote = shown_path(ctx.build.frontier_csv(result.frontier))
         print(answers.frontier_text(ctx.program, result, wrote))
-    loading.end_with(filter(None, waiting.values()))
+    loading.end_with(problems)
 
 
 TIME_S = 60.0
@@ -165,7 +167,7 @@ def why(
     """
     from puzzledsl.cli.answers import why_as_text
     from puzzledsl.ir.tables import WhyResult
-    from puzzledsl.pipeline.compile import chosen, not_ready
+    from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import regrets_of
     from puzzledsl.search.infeasible.verdicts import no_answer
 
@@ -177,15 +179,12 @@ def why(
         raise typer.BadParameter(message, param_hint="SEARCH")
     (name,) = chosen("search", searches, None if search is None else [search], ctx.file, "why")
     layer, sub_block = (None, None) if place is None else _place(ctx, name, place)
-    problem: Diagnostic | None = not_ready(ctx, name)
-    result = None if problem else regrets_of(ctx, name, layer, sub_block, time_s=time)
-    if result is not None and not isinstance(result, WhyResult):
-        problem = no_answer(ctx.program, result, f"--time {max(1, round(4 * time))}", time)
-    if problem is not None:
+    found = regrets_of(ctx, name, layer, sub_block, time_s=time)
+    if not isinstance(found, WhyResult):
+        problem = no_answer(ctx.program, found, f"--time {max(1, round(4 * time))}", time)
+        assert problem is not None, "a search with a solution has regrets"
         raise DiagnosticError(problem)
-    assert isinstance(result, WhyResult)
-    found, is_whole = result, layer is None
-    as_text = partial(why_as_text, ctx.program, found, ctx.typed, is_whole=is_whole)
+    as_text = partial(why_as_text, ctx.program, found, ctx.typed, is_whole=layer is None)
     loading.show(json, lambda: found.model_dump(mode="json"), as_text)
 
 

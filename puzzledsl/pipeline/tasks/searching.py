@@ -15,7 +15,6 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, judges_of, readers_of, references, refined_text, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline.compile import not_ready
 from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.estimates import Work
@@ -38,15 +37,12 @@ class Solve(DeclaredTask[nodes.Search]):
         search = meaning(self.declaration.model_copy(update={"refine": None}))
         return {"search": search, **inputs.table_inputs(self.ctx, self.name)}
 
-    def obstacle(self) -> Diagnostic | None:
-        return not_ready(self.ctx, self.name)
-
     def answer(self) -> SearchResult:
         """Solve the search, and keep nothing."""
         from puzzledsl.search.solve import solve_search
 
         ctx = self.ctx
-        tables = inputs.read_tables(ctx, self.name)
+        tables = inputs.ready_tables(ctx, self.name)
         found = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
         if found.status == "infeasible" and judged_by(self.declaration):  # by a prediction proves nothing
             program = without_judges(ctx.program, self.name)
@@ -96,7 +92,7 @@ class Frontier(DeclaredTask[nodes.Frontier]):
     def run(self) -> list[Path]:
         from puzzledsl.search.solve import as_csv, solve_frontier
 
-        build, tables = self.ctx.build, inputs.read_tables(self.ctx, self.search)
+        build, tables = self.ctx.build, inputs.ready_tables(self.ctx, self.search)
         result = solve_frontier(self.program, self.name, *tables)
         table = build.frontier_csv(self.name)
         write_text(table, as_csv(self.program, result))

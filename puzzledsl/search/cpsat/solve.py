@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 LEAST = -(2**62)
 
 
-def model_of(problem: Problem, *, named: bool = True) -> cp.CpModelProto:
-    """Build the CP-SAT model; variable i is column i. `named`: its name is `layer/attention/ffn`, with `#k` in a run."""
-    return ModelWriter(problem, named=named).model
+def model_of(problem: Problem) -> cp.CpModelProto:
+    """Build the CP-SAT model; variable i is column i, and has its name: `layer/attention/ffn`, with `#k` in a run."""
+    return ModelWriter(problem, named=True).model
 
 
 def alike_layers(problem: Problem) -> list[Ints]:

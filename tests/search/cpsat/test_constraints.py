@@ -47,20 +47,6 @@ def problem_of(
     return Problem(name="p", columns=columns, goal=goal, rows=rows, formulas=named, batches={})
 
 
-def test_a_layer_has_one_column() -> None:
-    for values in product((0, 1), repeat=4):
-        assert allowed(model_of(problem_of()), dict(enumerate(values))) == (sum(values) == 1)
-
-
-@pytest.mark.parametrize("limit", [-6, 0, 4, 9])
-def test_a_limit_holds_up_to_the_last_integer(limit: int) -> None:
-    coefficients = np.array([5, -3, 0, 4, -1, 0, 5, 2], dtype=np.int64)
-    model = model_of(problem_of(rows=(Row("limit", coefficients, limit),)))
-    for one, other in product(range(4), range(4, 8)):
-        met = int(coefficients[[one, other]].sum()) <= limit
-        assert allowed(model, {column: int(column in (one, other)) for column in range(8)}) == met
-
-
 def assert_means(formula: Logic) -> None:
     """The model allows the pairs of columns for which a formula holds."""
     model = model_of(problem_of(formula))

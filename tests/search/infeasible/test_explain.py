@@ -10,11 +10,11 @@ from hypothesis import Phase, assume, given
 from benchmarks.explain import explained
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.ir.logic import compared
-from puzzledsl.ir.nodes import FactTerm, Is, LayerChoice, LinearRequirement, LogicRequirement, Not, ParamsTerm
+from puzzledsl.ir.nodes import LayerChoice, LinearRequirement, ParamsTerm
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.search.batches import Found
 from puzzledsl.search.infeasible import explain
-from puzzledsl.search.infeasible.verdicts import in_users_unit, infeasible_diagnostic
+from puzzledsl.search.infeasible.verdicts import in_users_unit
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -23,13 +23,11 @@ from tests.search.instances import (
     ATTENTION,
     FFN,
     Instance,
-    at,
     chat,
     plain_instance,
     problems,
     quick,
     require,
-    total,
 )
 
 # a failing case is not shrunk: each takes dozens of solves
@@ -119,39 +117,6 @@ def moved_to(requirement: LinearRequirement, literal: str) -> LinearRequirement:
 LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 2
 
 
-def test_a_requirement_that_is_in_no_conflict_is_left_out() -> None:
-    def never(name: str, line: int) -> LogicRequirement:
-        formula = Not(operand=Is(layer=0, sub_block="attention", alternatives=(name,)))
-        return LogicRequirement(formula=formula, where=at(line))
-
-    layers = (LayerChoice(attention=ATTENTION[3:], ffn=FFN[:1]),)
-    requirements = (
-        never("linear", 3),
-        require(chat("memory"), ">=", 0, line=4, text="0KiB", unit="bytes"),
-        never("noop", 5),
-    )
-    result = solve_search(*plain_instance(layers, requirements=requirements).args)
-    assert [(item.line, item.reachable) for item in result.conflict] == [(3, ""), (5, "")]
-
-
-def test_a_requirement_that_nothing_meets_stands_alone() -> None:
-    requirements = (require(chat("latency"), "<=", Fraction(1, 10**12), line=7, text="1ps", unit="seconds"),)
-    instance = plain_instance(LAYERS, requirements=requirements)
-    result = solve_search(*instance.args)
-    diagnostic = infeasible_diagnostic(instance.program, result)
-    assert diagnostic.label.startswith("best possible: ")
-    assert diagnostic.notes == ("this one cannot be met",)
-
-
-def test_an_equation_of_few_layers_names_the_nearest_value() -> None:
-    """Widths are 0, 8, 16, 32 and the like: two layers differ by 8 rather than by 5."""
-    first, second = (FactTerm(sub_block="ffn", attribute="width", layers=(layer,)) for layer in (0, 1))
-    equation = require(total((1, first), (-1, second)), "==", 5, line=9, text="5")
-    result = solve_search(*plain_instance(LAYERS, requirements=(equation,)).args)
-    assert [(item.line, item.reachable, item.proven) for item in result.conflict] == [(9, "8", True)]
-    assert result.relaxation is not None and result.relaxation.changes[0].bound == "8"
-
-
 def test_the_child_that_reached_a_bound_shows_the_way_out_where_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -194,3 +159,10 @@ def test_a_value_in_the_unit_of_the_bound(op: str, text: str, unit: str, value: 
     written = in_users_unit(require(chat("latency"), op, 1, text=text, unit=unit), value, Fraction(1))
     assert written is not None and written.text == shown
     assert compared((value, value), op, written.value)
+
+
+def test_there_is_no_ratio_of_nothing() -> None:
+    requirement = require(chat("latency"), "<=", ratio="0.5")
+    assert in_users_unit(requirement, Fraction(3), Fraction(0)) is None
+    written = in_users_unit(requirement, Fraction(2), Fraction(3))
+    assert written is not None and written.text == "0.667x"

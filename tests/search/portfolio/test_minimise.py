@@ -117,26 +117,6 @@ def test_a_sweep_of_everything_ends_at_the_best(
     assert looked_up or not ALL or suffixes < 1000 or family == "roomy"
 
 
-@of_each_family
-def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "TOGETHER", 2)
-    for seed in range(EACH // 2):
-        problem = random_problem(family, seed)
-        bound, answers = lagrangian_bound(problem), answers_of(problem)
-        if bound.infeasible or not len(answers):
-            continue
-        values, stopped = values_of(problem, answers), 0
-        for work in (-1, 3, 9, 27):
-            sweep = sweep_of(problem, bound, int(values.max()))
-            assert sweep is not None
-            swept = sweep.run(work)
-            if not swept.proven:
-                stopped += 1
-                assert swept.bound is not None and swept.bound <= values.min()
-                assert swept.value is None or swept.value >= values.min()
-        assert stopped or not ALL
-
-
 # ---------------------------------------------------------------- limits, bounds and several answers
 
 
@@ -199,3 +179,13 @@ def test_case_by_case_it_is_the_same(family: str) -> None:
                 answers = answers[problem.meeting_formulas(answers)] if len(answers) else answers
                 check_minimum(problem, answers, found, (seed, most))
     assert seen >= 10 or not ALL
+
+
+def test_statements_that_share_choices_give_no_cases() -> None:
+    problem = with_few_kinds(random_problem("roomy", 1), 2)
+    logic = problem.formulas[0].logic
+    assert isinstance(logic, Distinct)
+    [own] = logic.taken
+    halves = tuple(("even" if i % 2 else "odd",) for i in range(len(own.attention)))
+    both = logic.model_copy(update={"taken": (own, own.model_copy(update={"values": halves}))})
+    assert core.cases_of(replace(problem, formulas=(Formula("few", both),))) is None

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.costs.roofline import AnyBatch
-from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.nodes import Preference, Requirement, RooflineHardware
+from puzzledsl.ir.nodes import Preference, Requirement
 from puzzledsl.search.problem.box import Box, latency_each
-from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -94,50 +92,6 @@ def large(*more: Requirement, **changes: object) -> Instance:
     program, costs, scores = at_any_batch(synthetic(seed=0))
     instance = Instance(program, costs, scores)
     return instance.with_search(requirements=(*program.searches["best"].requirements, *more), **changes)
-
-
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[Box]:
-    """Every box whose problem is built."""
-    boxes: list[Box] = []
-    original = Builder.at
-
-    def at(self: Builder, where: Box) -> Problem:
-        boxes.append(where)
-        return original(self, where)
-
-    monkeypatch.setattr(Builder, "at", at)
-    return boxes
-
-
-def singles(boxes: list[Box]) -> int:
-    return len({box for box in boxes if box.is_single})
-
-
-def fixed(instance: Instance, batch: int) -> Instance:
-    """The same at one batch, with the memory that it must fit."""
-    program = instance.program
-    chat = program.scenarios["chat"].model_copy(update={"batches": (batch,)})
-    program = program.model_copy(update={"scenarios": {**program.scenarios, "chat": chat}})
-    spec = program.hardware["h"].spec
-    assert isinstance(spec, RooflineHardware)
-    costs = cost_table(program, "wide")
-    limited = {"capacity_bytes": spec.memory_bytes, "kv_fraction": spec.kv_fraction}
-    chat_costs = tuple(c.model_copy(update=limited) for c in costs.scenarios["chat"])
-    costs = costs.model_copy(update={"scenarios": {**costs.scenarios, "chat": chat_costs}})
-    return Instance(program, costs, instance.scores)
-
-
-def test_a_large_search_is_proven_with_few_of_its_batches_tried(built: list[Box]) -> None:
-    instance = large()
-    result = solve_search(*instance.args)
-    assert result.status == "optimal" and result.gap == 0
-    assert len(built) <= 150 and singles(built) <= 60
-    batch = result.solutions[0].batches["chat"]
-    assert 1 < batch < 1024
-    for near in (batch - 1, batch + 1):
-        objective = solve_search(*fixed(instance, near).args).objective
-        assert objective is None or result.objective is None or objective >= result.objective
 
 
 def test_the_batch_can_be_bounded_and_aimed_at() -> None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
-from random import Random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
-from puzzledsl.ir.facts import counted_runs
-from puzzledsl.ir.nodes import LogicRequirement, ScoreTerm
+from puzzledsl.ir.nodes import LogicRequirement
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
@@ -22,13 +17,12 @@ from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import Effort, presolve
 from puzzledsl.search.solve import solve_search
-from tests.cases import cases, more
+from tests.cases import more
 from tests.oracles import brute_force, objective
-from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick, total
+from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick
 from tests.search.run_instances import (
     FREE,
     children_of,
-    drawn_runs,
     dropped,
     run_instance,
     with_runs,
@@ -78,19 +72,6 @@ def test_a_run_has_its_measured_score_and_longer_ones_are_counted_anew() -> None
     assert {layers: score_of(instance, {*layers}) for layers in scores} == scores
 
 
-def test_counted_runs_do_not_overlap_and_are_of_dropped_layers() -> None:
-    rng = Random(5)
-    for _ in range(300):
-        layers = rng.randint(1, 12)
-        dropped = [rng.random() < 0.7 for _ in range(layers)]
-        measured = {(r.first, r.length) for r in drawn_runs(rng, layers, rng.randint(2, 5))}
-        seen: set[int] = set()
-        for first, length in counted_runs(dropped, measured):
-            own = set(range(first, first + length))
-            assert (first, length) in measured and not own & seen and all(dropped[i] for i in own)
-            seen |= own
-
-
 # ---------------------------------------------------------------- the search
 
 
@@ -137,34 +118,3 @@ def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
                 assert problem.diagram is not None and not problem.diagram.whole
             best, result = brute_force(*instance.args), solve_search(*instance.args)
             assert [s.layers for s in result.solutions] == [child.layers for child in best], (work, seed)
-
-
-@pytest.mark.drawn
-def test_two_scores_may_have_runs_of_other_lengths() -> None:
-    for seed in range(cases(12)):
-        instance = run_instance(seed)
-        runs = tuple(drawn_runs(Random(seed), len(instance.layers), 3))
-        loss = instance.scores["kl"].model_copy(update={"score": "loss", "runs": runs})
-        named = instance.program.scores["kl"].model_copy(update={"name": "loss"})
-        program = instance.program.model_copy(update={"scores": {**instance.program.scores, "loss": named}})
-        both = Instance(program, instance.costs, {**instance.scores, "loss": loss})
-        both = both.with_search(objective=total((1, KL), (2, ScoreTerm(score="loss"))), solutions=1)
-        best, result = brute_force(*both.args), solve_search(*both.args)
-        assert [s.layers for s in result.solutions] == [child.layers for child in best], seed
-
-
-# ---------------------------------------------------------------- columns
-
-
-def test_numbering_gives_each_choice_its_one_order() -> None:
-    instance = chain({(0, 2): 0.5, (1, 3): 0.5}, layers=7)
-    problem = build_problem(*instance.args)
-    columns = problem.columns
-    assert columns.period == 3
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        chosen = columns.start[:-1] + rng.integers(0, columns.sizes)
-        numbered = columns.numbered(chosen)
-        assert (numbered >= 0).all() and problem.choice(numbered) == problem.choice(chosen)
-        assert problem.meeting_formulas(numbered[None, :])[0] and meets(replace(problem, rows=()), numbered)
-        assert problem.meeting_formulas(chosen[None, :])[0] == np.array_equal(chosen, numbered)

@@ -16,7 +16,7 @@ from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import texts_of
 from benchmarks.structure_text import SMALL
 from benchmarks.structure_text import Child as TextChild
-from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, Requirement
+from puzzledsl.ir.nodes import LogicRequirement, Requirement
 from puzzledsl.ir.tables import Regret, SearchResult, WhyResult
 from puzzledsl.search.answer import best_meeting_all
 from puzzledsl.search.problem.instance import Effort
@@ -25,10 +25,8 @@ from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import acceptable, all_children, objective
-from tests.search.instances import ATTENTION, FFN, Instance, chat, plain_instance, problems, require
+from tests.search.instances import Instance, problems
 from tests.search.run_instances import run_instance
-
-LAYER = LayerChoice(attention=ATTENTION[:3], ffn=FFN[:3])
 
 
 def optimum(instance: Instance) -> Fraction | None:
@@ -112,14 +110,6 @@ def test_what_is_known_when_time_is_up_is_right(instance: Instance, time_s: floa
         loss = float(least[place] - best)
         assert regret.at_least is not None and regret.at_least <= loss + 1e-12
         assert regret.at_most is None or regret.at_most >= loss - 1e-12
-
-
-def test_one_layer_alone_is_what_the_whole_search_says_of_it() -> None:
-    instance = plain_instance((LAYER,) * 3, requirements=(require(chat("latency"), "<=", ratio="3/4"),))
-    whole, one = why_search(*instance.args), why_search(*instance.args, layers=[1])
-    assert isinstance(whole, WhyResult) and isinstance(one, WhyResult)
-    assert one.sub_blocks == tuple(s for s in whole.sub_blocks if s.layer == 1)
-    assert one.margins == () and whole.margins
 
 
 # ---------------------------------------------------------------- margins

@@ -124,6 +124,18 @@ def said(instance: Instance, solution: Solution, **changes: Any) -> list[tuple[s
     return [(v.kind, v.message) for v in violations(*instance.args, solution.model_copy(update=changes))]
 
 
+def test_what_is_not_there_is_named() -> None:
+    instance, right = roomy(), honest(roomy(), PARENT, NOOP)
+    wrong = LayerAssignment(attention="gqa2", ffn="mlp16")
+    assert said(instance, right, layers=(PARENT,)) == [("shape", "1 layers instead of 2")]
+    assert said(instance, right, layers=(NOOP, wrong)) == [
+        ("choice", "layer 1 may not have attention gqa2"), ("choice", "layer 1 may not have ffn mlp16"),
+    ]  # fmt: skip
+    assert said(instance, right, batches={}) == [("batch", "scenario chat has no batch None")]
+    other = {"chat": 2, "other": 5}
+    assert said(instance, right, batches=other) == [("batch", f"the batches are {{'chat': 2}}, not {other}")]
+
+
 def test_a_batch_that_does_not_fit_or_leaves_room_is_named() -> None:
     memory = int(honest(roomy(), PARENT, NOOP).metrics["chat.memory"])  # two bytes of it for the batch of two
     for capacity, right, wrong in ((memory + 1, 2, 4), (memory + 2, 4, 2)):

@@ -114,6 +114,7 @@ def test_what_follows_from_the_space_is_told_once(tmp_path: Path) -> None:
         ("memory: 16GiB", "memory: 8GiB", "hardware h", "~ spec.memory: 16GiB -> 8GiB"),
         ("batch(4,", "batch(4 | 8,", "scenario chat", "~ batch: [4] -> [4, 8]"),
         ("tokens = 1Ki, loss", "tokens = 2Ki, loss", "uptrain final", "~ tokens: 1024 -> 2048"),
+        ("layers: 6", "layers: 7", "space w", "~ layers: 6 -> 7"),
         ('hf("child")', 'hf("kid")', "export out", "~ path: child -> kid"),
         ("corpus/*", "texts/*", "data mix", '~ source.path: ["corpus/*.txt"] -> ["texts/*.txt"]'),
         ("in 1..5", "in 1..4", "search best",

@@ -206,7 +206,9 @@ def test_mistakes_of_used_files_are_told_at_the_first_way_there(tmp_path: Path) 
     (tmp_path / "lib.pzl").write_text('use "deep.pzl" (one)\nlet two = one\n', "utf-8")
     (tmp_path / "good.pzl").write_text("let three = 3\n", "utf-8")
     text = 'use "nowhere.pzl" (four)\nuse "good.pzl" (three)\nuse "lib.pzl" (two)\nuse "deep.pzl" (one)\n'
-    absent, problem = problems(opened(text + "let all = [one, two, three]\n", tmp_path))
+    document = opened(text + "let all = [one, two, three]\n", tmp_path)
+    absent, problem = problems(document)
+    assert document.uses(f"{tmp_path}/deep.pzl") and not document.uses(f"{tmp_path}/other.pzl")
     assert (absent.range.start.line, absent.code) == (0, "E0211")
     assert problem.range.start.line == 2
     assert "`lib.pzl` has 2 mistakes: nothing here is called `nobody`" in problem.message

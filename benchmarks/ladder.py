@@ -4,9 +4,10 @@ One program has a search for each speed, from a tenth beyond its eight-bit paren
 measures, makes the pieces, builds the children, and times each in turn with the parent. The table shows what the costs predicted,
 what was measured, and the KL divergence on held-out passages and on questions; the files of the ladder are measured once, beside
 the last child. Beside each child stands its KL as a share of that of the best file that is as fast, or within three percent.
-`--chats` are sequences at once. `make llama`, or `PZL_LLAMA_LIBRARY`, chooses another build of llama.cpp. `--engine vllm` times
-children with other structure, in bfloat16, without a ladder. Needs what `examples/smollm2/prepare.py` makes. An interrupted run
-goes on.
+`--rules` are numbers of layers to drop from the all-`iq4_nl` child, those that change their input the least (Men et al. 2024,
+block influence). `ladder.svg` in the folder is the picture. `--chats` are sequences at once. `make llama`, or
+`PZL_LLAMA_LIBRARY`, chooses another build of llama.cpp. `--engine vllm` times children with other structure, in bfloat16. It has
+no ladder, nor has `--no-ladder`. Needs what `examples/smollm2/prepare.py` makes. An interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -17,10 +18,17 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from dataclasses import dataclass, replace
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.nn.functional import cosine_similarity
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from puzzledsl.report.numbers import environment
+from puzzledsl.report.pictures.curves import curve_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2"
 SLOWEST = 1.1
@@ -28,9 +36,6 @@ FEW = "512"
 HEAD = """\
 use "std/parents.pzl" (smollm2_135m)
 parent smollm = hf("{example}/parent", shape: smollm2_135m)
-space small of smollm {{
-{space}
-}}
 hardware laptop = measured(engine: {engine})
 scenario chat on laptop = batch({chats}, 64 -> 128)
 data corpus  = text("{example}/data/train.txt")
@@ -38,11 +43,15 @@ data varied  = text("{example}/data/varied.txt", part: 0%..97%)
 data mixed   = mix(corpus: 1, varied: 1)
 data heldout = text("{example}/data/heldout.txt")
 data questions = text("{example}/data/choice.txt")
-bld pieces of small {{
+"""
+SPACE = """\
+space {name} of smollm {{
+{body}
+}}
+bld {pieces} of {name} {{
   train = attention + ffn, tokens = 0, calibration = {fitting}, heal = 0
   context = 512, batch = 4, data = mixed, seed = {seed}
 }}
-score kl of pieces = replace_one(kl_divergence, samples: 512)
 """
 SPACES = {
     "llama_cpp": """\
@@ -55,10 +64,20 @@ SPACES = {
 }
 """Engine -> what each layer may become."""
 ENGINES = {"llama_cpp": "llama_cpp, dtype: q8_0, threads: 1", "vllm": "vllm, dtype: bf16, threads: 1"}
+SCORED = "score kl of pieces = replace_one(kl_divergence, samples: 512)\n"
 CHILD = """\
 search c{n} of small {{ {goal}, solver = cpsat(time: 20s) }}
 eval e{n} of c{n} {{ data = heldout + questions, tokens = {read}, ladder = {last} }}
 """
+RULE = """\
+search r{n} of rule{n} {{ minimize params }}
+eval e_r{n} of r{n} {{ data = heldout + questions, tokens = {read}, ladder = false }}
+"""
+ROUNDED = """\
+  attention = parent(dtype: iq4_nl)
+  ffn = parent(dtype: iq4_nl)
+  head = parent(dtype: iq4_nl)
+  layers[{layers}] = noop"""
 
 
 def pzl(*words: str) -> str:
@@ -128,8 +147,8 @@ class Row:
         return [f"{own / other:.2f}" for own, other in zip(self.kl, least, strict=bool(fast))]
 
 
-def rows(build: Path, children: int) -> tuple[list[Row], list[Row]]:
-    """Return the children, and the files of the ladder."""
+def rows(build: Path, children: int, rules: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """Return the children; the files of the ladder and the children of rules."""
     last = json.loads((build / "evals" / f"e{children - 1}.json").read_text("utf-8"))
     quality = {model["model"]: model for model in last["models"]}
     found = []
@@ -145,12 +164,18 @@ def rows(build: Path, children: int) -> tuple[list[Row], list[Row]]:
         Row.of(file, None, file["figures"]["chat.throughput"]["value"] / parent)
         for file in (last["ladder"] or {"models": []})["models"]
     ]
+    for rule in rules:
+        ruled = json.loads((build / "evals" / f"e_{rule}.json").read_text("utf-8"))["models"]
+        parent, own = (model["figures"]["chat.throughput"]["value"] for model in ruled)
+        ladder.append(
+            replace(Row.of(ruled[1], None, own / parent), name=f"{rule[1:]} layers dropped, iq4_nl")
+        )
     return found, ladder
 
 
-def show(build: Path, children: int) -> None:
+def show(build: Path, children: int, rules: Sequence[str]) -> None:
     """Print the table, and the mean and the largest error of the predicted speed-ups."""
-    found, ladder = rows(build, children)
+    found, ladder = rows(build, children, rules)
     print(f"file                         predicted  measured   error  KL of {' and of '.join(TEXTS)}, shares")
     for each in (*found, *ladder):
         print(each.shown(ladder))
@@ -168,6 +193,44 @@ def show(build: Path, children: int) -> None:
     )
 
 
+def influences(parent: Path, text: str) -> list[float]:
+    """Return how much each layer changes its input: 1 - the mean cosine of input and output (Men et al. 2024)."""
+    tokens = AutoTokenizer.from_pretrained(parent)(text, return_tensors="pt").input_ids[:, :2048]
+    with torch.no_grad():
+        model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
+        states = model.model(tokens, output_hidden_states=True).hidden_states
+    return [1 - float(cosine_similarity(*pair, dim=-1).mean()) for pair in pairwise(states)]
+
+
+def picture(found: Sequence[Row], ladder: Sequence[Row]) -> str:
+    """Return the speed and the KL divergence on held-out text of children, without names, and of the rest, as SVG."""
+    points = [("" if row in found else row.name, row.measured, row.kl[0]) for row in (*found, *ladder)]
+    curve = curve_of(
+        "ladder", "speed, beside the eight-bit parent", "KL divergence", [], points, main="", unit=""
+    )
+    return environment().get_template("points.svg.j2").render(c=curve)
+
+
+def dropped(options: argparse.Namespace, settings: dict[str, Any]) -> list[str]:
+    """Make and measure the children of rules; return their names."""
+    parent, data = options.example / "parent", options.example / "data"
+    changed = influences(parent, (data / "train.txt").read_text("utf-8")[:20_000])
+    order = sorted(range(1, len(changed) - 1), key=changed.__getitem__)
+    text, names = HEAD.format(**settings), []
+    for n in map(int, filter(None, options.rules.split(","))):
+        body = ROUNDED.format(layers=", ".join(map(str, sorted(order[:n]))))
+        text += SPACE.format(name=f"rule{n}", pieces=f"pieces{n}", body=body, **settings)
+        text += RULE.format(n=n, read=options.tokens)
+        names.append(f"r{n}")
+    program = options.folder / "rules.pzl"
+    program.write_text(text, "utf-8")
+    for name in names:
+        for stage in ("bld", "solve", "eval"):
+            about = {"bld": name.replace("r", "pieces"), "solve": name, "eval": f"e_{name}"}[stage]
+            pzl(stage, str(program), about, "-o", str(options.folder / "build"))
+    return names
+
+
 def main() -> None:
     """Write the program, run it, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ladder", description=__doc__)
@@ -180,29 +243,34 @@ def main() -> None:
     option("--seed", type=int, default=0, metavar="N", help="of the text that pieces are fitted to")
     option("--fitting", default="4Ki", metavar="TOKENS", help="that pieces are fitted to")
     option("--tokens", default="4Ki", metavar="TOKENS", help="of held-out text")
+    option("--rules", default="", metavar="N,N", help="layers that rules drop")
+    option("--ladder", action=argparse.BooleanOptionalAction, default=True, help="measure files, too")
     options = parser.parse_args()
-    settings = {name: getattr(options, name) for name in ("example", "chats", "seed", "fitting")} | {
+    settings = {name: getattr(options, name) for name in ("chats", "seed", "fitting")} | {
         "example": options.example.resolve(),
         "engine": ENGINES[options.engine],
-        "space": SPACES[options.engine],
     }
     options.folder.mkdir(parents=True, exist_ok=True)
     program, build = options.folder / "ladder.pzl", options.folder / "build"
-    program.write_text(HEAD.format(**settings), "utf-8")
+    head = HEAD.format(**settings) + SPACE.format(
+        name="small", pieces="pieces", body=SPACES[options.engine], **settings
+    )
+    program.write_text(head + SCORED, "utf-8")
     top = fastest(program, build)
     steps = [SLOWEST + (top - SLOWEST) * n / (options.children - 1) for n in range(options.children)]
-    goals = [f"minimize kl, require chat.throughput >= {step:.4f}x" for step in steps]
-    lines = []
-    for n, goal in enumerate(
-        goals
+    text = head + SCORED
+    for n, step in enumerate(
+        steps
     ):  # an evaluation reads the text with all children: the last is for quality
-        last = n == len(goals) - 1
-        read = options.tokens if last else FEW
-        beside = str(last and options.engine == "llama_cpp").lower()
-        lines.append(CHILD.format(n=n, goal=goal, read=read, last=beside))
-    program.write_text(HEAD.format(**settings) + "".join(lines), "utf-8")
+        last = n == options.children - 1
+        beside = str(last and options.ladder and options.engine == "llama_cpp").lower()
+        goal = f"minimize kl, require chat.throughput >= {step:.4f}x"
+        text += CHILD.format(n=n, goal=goal, read=options.tokens if last else FEW, last=beside)
+    program.write_text(text, "utf-8")
     pzl("run", str(program), "-o", str(build))
-    show(build, options.children)
+    names = dropped(options, settings)
+    show(build, options.children, names)
+    (options.folder / "ladder.svg").write_text(picture(*rows(build, options.children, names)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Questions to children and to the files that are as fast: `python -m benchmarks.ladder_answers --children 2,4,6`.
+
+Comes after `python -m benchmarks.ladder`, on the same folder. Each named child answers every question, the two files next to it
+in speed half of them, the first of each task. The table shows the accuracy beyond chance that child and file keep of the
+parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task by task, as reports have
+it). An interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.ladder import ALIKE, EXAMPLE, pzl
+from puzzledsl.evaluate.compare import counted
+from puzzledsl.evaluate.units import Found
+
+TASKS = ("arc_easy", "sciq", "sciq_bare", "piqa", "hellaswag")
+RESAMPLES, SEED = 10_000, 0
+Right = Mapping[str, Sequence[float]]
+
+
+def answers(build: Path, model: str) -> dict[str, tuple[float, ...]]:
+    """Return 1 or 0 by question of what counts in each task, of the most questions it was asked; `chance:TASK` beside it."""
+    found: dict[str, tuple[float, ...]] = {}
+    for path in (build / "evals").rglob(f"{model}-*.json"):
+        unit = Found.of_sealed(path) or Found()
+        for task, figure in counted(unit.right).items():
+            if len(unit.right[figure]) >= len(found.get(task, ())):
+                found[task], found[f"chance:{task}"] = unit.right[figure], unit.chances[figure]
+    return found
+
+
+def kept(child: Right, file: Right, parent: Right) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the questions that all have answered, what child and file keep, [2], and draws of both, [RESAMPLES, 2]."""
+    dice = np.random.default_rng(SEED)
+    count, means, draws = 0, np.zeros(3), np.zeros((RESAMPLES, 3))
+    for task in TASKS:
+        both = min(len(file[task]), len(child[task]))
+        excess = np.array([each[task][:both] for each in (child, file, parent)]) - np.array(
+            parent[f"chance:{task}"][:both]
+        )
+        drawn = dice.multinomial(both, np.full(both, 1 / both), RESAMPLES)
+        count, means, draws = count + both, means + excess.mean(axis=1), draws + drawn @ excess.T / both
+    return count, means[:2] / means[2], draws[:, :2] / draws[:, 2:]
+
+
+def main() -> None:
+    """Ask the questions, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ladder_answers", description=__doc__)
+    option = parser.add_argument
+    option("--example", type=Path, default=EXAMPLE, metavar="DIR", help="where parent/ and data/ are")
+    option("--folder", type=Path, default=Path("build/ladder"), metavar="DIR", help="of benchmarks.ladder")
+    option("--children", default="2,4,6", metavar="N,N", help="of its table")
+    options = parser.parse_args()
+    program, build = options.folder / "answers.pzl", options.folder / "build"
+    asked = [int(each) for each in options.children.split(",")]
+    listed = ", ".join(f'"{(options.example / "data" / task).resolve()}.jsonl"' for task in TASKS)
+    settings = f"= tasks({listed}) {{ data = heldout, tokens = 512, ladder = true }}"
+    lines = [f"eval q{n} of c{n} {settings}\n" for n in asked]
+    program.write_text((options.folder / "ladder.pzl").read_text("utf-8") + "".join(lines), "utf-8")
+    for n in asked:
+        pzl("eval", str(program), f"q{n}", "-o", str(build))
+    print(
+        "child  speed    file                          speed  questions  child keeps  file keeps  difference"
+    )
+    for n in asked:
+        show(build, n)
+
+
+def show(build: Path, number: int) -> None:
+    """Print a line for each file that was asked beside a child."""
+    found = json.loads((build / "evals" / f"q{number}.json").read_text("utf-8"))
+    speeds = {each["model"]: each["figures"].get("chat.throughput") for each in found["models"]}
+    own, parents = speeds[f"c{number}"]["value"], speeds["parent"]["value"]
+    parent, child = (answers(build, name) for name in ("parent", f"c{number}"))
+    for comparison in found["ladder"]["comparisons"]:
+        name = comparison["model"]
+        (file,) = (each for each in found["ladder"]["models"] if each["model"] == name)
+        other = answers(build, name)
+        if comparison["kept"] and all(task in other for task in TASKS):
+            speed = file["figures"]["chat.throughput"]["value"]
+            count, (own_kept, files), draws = kept(child, other, parent)
+            low, high = np.quantile(draws[:, 0] - draws[:, 1], (0.025, 0.975))
+            mark = "" if speed >= (1 - ALIKE) * own else "  (slower)"
+            print(
+                f"c{number:<4} {own / parents:5.3f}x  {name:28} {speed / parents:5.3f}x  {count:9,}  {own_kept:11.1%}"
+                f"  {files:10.1%}  {own_kept - files:+.1%} ({low:+.1%} … {high:+.1%}){mark}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
 """Questions to children and to the files that are as fast: `python -m benchmarks.ladder_answers --children 2,4,6`.
 
-Comes after `python -m benchmarks.ladder`, on the same folder. Each named child answers every question, the two files next to it
-in speed half of them, the first of each task. The table shows the accuracy beyond chance that child and file keep of the
-parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task by task, as reports have
-it). An interrupted run goes on.
+Comes after `python -m benchmarks.ladder`, on the same folder. Each named child answers every question, as do the two files next
+to it in speed, which answer half of them in `pzl eval`. The table shows the accuracy beyond chance that child and file keep of
+the parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task by task, as reports
+have it). An interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ladder import ALIKE, EXAMPLE, pzl
+from benchmarks.ladder import ALIKE, EXAMPLE
+from puzzledsl.cli.main import run
 from puzzledsl.evaluate.compare import counted
 from puzzledsl.evaluate.units import Found
+from puzzledsl.serving import ladder as serving
 
-TASKS = ("arc_easy", "sciq", "sciq_bare", "piqa", "hellaswag")
+TASKS = ("arc_easy", "sciq_bare", "piqa")
 RESAMPLES, SEED = 10_000, 0
 Right = Mapping[str, Sequence[float]]
 
@@ -60,11 +62,12 @@ def main() -> None:
     program, build = options.folder / "answers.pzl", options.folder / "build"
     asked = [int(each) for each in options.children.split(",")]
     listed = ", ".join(f'"{(options.example / "data" / task).resolve()}.jsonl"' for task in TASKS)
-    settings = f"= tasks({listed}) {{ data = heldout, tokens = 512, ladder = true }}"
+    settings = f"= tasks({listed}) {{ data = heldout, tokens = 512, dtype = bf16, ladder = true }}"
     lines = [f"eval q{n} of c{n} {settings}\n" for n in asked]
     program.write_text((options.folder / "ladder.pzl").read_text("utf-8") + "".join(lines), "utf-8")
+    serving.ASKED = 1
     for n in asked:
-        pzl("eval", str(program), f"q{n}", "-o", str(build))
+        run(["eval", str(program), f"q{n}", "-o", str(build)])
     print(
         "child  speed    file                          speed  questions  child keeps  file keeps  difference"
     )

@@ -165,7 +165,7 @@ def rows(build: Path, children: int, rules: Sequence[str]) -> tuple[list[Row], l
     parent = quality["parent"]["figures"]["chat.throughput"]["value"]
     ladder = [
         Row.of(file, None, file["figures"]["chat.throughput"]["value"] / parent)
-        for file in (last["ladder"] or {"models": []})["models"]
+        for file in (last.get("ladder") or {"models": []})["models"]
     ]
     for rule in rules:
         ruled = json.loads((build / "evals" / f"e_{rule}.json").read_text("utf-8"))["models"]

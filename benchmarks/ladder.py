@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -130,7 +131,7 @@ class Row:
             predicted,
             measured,
             tuple(each["value"] for each in found),
-            tuple(each["stderr"] for each in found),
+            tuple(each["stderr"] or math.nan for each in found),
         )
 
     def shown(self, ladder: Sequence[Row]) -> str:

@@ -112,24 +112,31 @@ ALIKE = 0.03
 """Files within this share in speed count as one, for which the best KL stands."""
 
 
+Speed = dict[str, float]
+
+
 @dataclass(frozen=True)
 class Row:
-    """A model: its speed-up, as predicted and as measured, and its KL divergences on TEXTS with their errors."""
+    """A model: its speed-up, as predicted and as measured (with its standard error), KL divergences on TEXTS with theirs."""
 
     name: str
     predicted: float | None
     measured: float
+    noise: float
     kl: tuple[float, ...]
     errors: tuple[float, ...]
 
     @classmethod
-    def of(cls, model: dict[str, Any], predicted: float | None, measured: float) -> Row:
+    def of(cls, model: dict[str, Any], predicted: float | None, own: Speed, parents: Speed) -> Row:
         """From the figures of an evaluation."""
+        measured = own["value"] / parents["value"]
+        relative = math.hypot(*(speed["stderr"] / speed["value"] for speed in (own, parents)))
         found = [model["texts"][text]["kl"] for text in TEXTS]
         return cls(
             model["model"],
             predicted,
             measured,
+            measured * relative,
             tuple(each["value"] for each in found),
             tuple(each["stderr"] or math.nan for each in found),
         )
@@ -142,7 +149,7 @@ class Row:
             f"{value:.4f} ± {error:.4f}" for value, error in zip(self.kl, self.errors, strict=True)
         )
         shares = "  ".join(self.shares(ladder)) if self.predicted is not None else ""
-        return f"{self.name:28} {predicted:>9} {self.measured:8.3f}x {error:>7}  {kl}  {shares}".rstrip()
+        return f"{self.name:28} {predicted:>9} {self.measured:8.3f}x ± {self.noise:.3f} {error:>7}  {kl}  {shares}".rstrip()
 
     def shares(self, ladder: Sequence[Row]) -> list[str]:
         """Return its KL on each text as a share of the least of the files that are as fast; nothing where none is."""
@@ -160,27 +167,28 @@ def rows(build: Path, children: int, rules: Sequence[str]) -> tuple[list[Row], l
         evaluation = json.loads((build / "evals" / f"e{number}.json").read_text("utf-8"))
         figures = {model["model"]: model["figures"] for model in evaluation["models"]}
         name = f"c{number}"
-        parent, child = (figures[model]["chat.throughput"]["value"] for model in ("parent", name))
+        parent, child = (figures[model]["chat.throughput"] for model in ("parent", name))
         predicted = speed_up(build / "solutions" / f"{name}.json")
-        found.append(Row.of(quality[name], predicted, child / parent))
-    parent = quality["parent"]["figures"]["chat.throughput"]["value"]
+        found.append(Row.of(quality[name], predicted, child, parent))
+    parent = quality["parent"]["figures"]["chat.throughput"]
     ladder = [
-        Row.of(file, None, file["figures"]["chat.throughput"]["value"] / parent)
+        Row.of(file, None, file["figures"]["chat.throughput"], parent)
         for file in (last.get("ladder") or {"models": []})["models"]
     ]
     for rule in rules:
         ruled = json.loads((build / "evals" / f"e_{rule}.json").read_text("utf-8"))["models"]
-        parent, own = (model["figures"]["chat.throughput"]["value"] for model in ruled)
-        ladder.append(
-            replace(Row.of(ruled[1], None, own / parent), name=f"{rule[1:]} layers dropped, iq4_nl")
-        )
+        parent, own = (model["figures"]["chat.throughput"] for model in ruled)
+        row = Row.of(ruled[1], None, own, parent)
+        ladder.append(replace(row, name=f"{rule[1:]} layers dropped, iq4_nl"))
     return found, ladder
 
 
 def show(build: Path, children: int, rules: Sequence[str]) -> None:
     """Print the table, and the mean and the largest error of the predicted speed-ups."""
     found, ladder = rows(build, children, rules)
-    print(f"file                         predicted  measured   error  KL of {' and of '.join(TEXTS)}, shares")
+    print(
+        f"file                         predicted  measured             error  KL of {' and of '.join(TEXTS)}, shares"
+    )
     for each in (*found, *ladder):
         print(each.shown(ladder))
     errors = [abs(each.predicted / each.measured - 1) for each in found if each.predicted is not None]
@@ -189,11 +197,11 @@ def show(build: Path, children: int, rules: Sequence[str]) -> None:
     pairs = [
         (slower, faster)
         for slower, faster in permutations(found, 2)
-        if faster.measured > (1 + ALIKE) * slower.measured
+        if faster.measured - (1 + ALIKE) * slower.measured > 2 * math.hypot(faster.noise, slower.noise)
     ]
     right = sum((slower.predicted or 0) < (faster.predicted or 0) for slower, faster in pairs)
     print(
-        f"{right} of {len(pairs)} pairs of children that differ by more than {ALIKE:.0%} are ranked rightly"
+        f"{right} of {len(pairs)} pairs of children are ranked rightly that differ by more than {ALIKE:.0%} beyond their errors"
     )
 
 
@@ -261,7 +269,8 @@ def main() -> None:
     )
     program.write_text(head + SCORED, "utf-8")
     top = fastest(program, build)
-    steps = [SLOWEST + (top - SLOWEST) * n / (options.children - 1) for n in range(options.children)]
+    slowest = min(SLOWEST, 1 + (top - 1) / 3)
+    steps = [slowest + (top - slowest) * n / (options.children - 1) for n in range(options.children)]
     text = head + SCORED
     for n, step in enumerate(
         steps

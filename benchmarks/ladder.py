@@ -214,12 +214,9 @@ def influences(parent: Path, text: str) -> list[float]:
     return [1 - float(cosine_similarity(*pair, dim=-1).mean()) for pair in pairwise(states)]
 
 
-def picture(found: Sequence[Row], ladder: Sequence[Row]) -> str:
-    """Return the speed and the KL divergence on held-out text of children, without names, and of the rest, as SVG."""
-    points = [("" if row in found else row.name, row.measured, row.kl[0]) for row in (*found, *ladder)]
-    curve = curve_of(
-        "ladder", "speed, beside the eight-bit parent", "KL divergence", [], points, main="", unit=""
-    )
+def picture(points: Sequence[tuple[str, float, float]], what: str) -> str:
+    """Return models as SVG, by speed-up and by `what`; those of the search have no name."""
+    curve = curve_of("ladder", "speed, beside the eight-bit parent", what, [], points, main="", unit="")
     return environment().get_template("points.svg.j2").render(c=curve)
 
 
@@ -283,7 +280,9 @@ def main() -> None:
     pzl("run", str(program), "-o", str(build))
     names = dropped(options, settings)
     show(build, options.children, names)
-    (options.folder / "ladder.svg").write_text(picture(*rows(build, options.children, names)), "utf-8")
+    found, ladder = rows(build, options.children, names)
+    points = [("" if row in found else row.name, row.measured, row.kl[0]) for row in (*found, *ladder)]
+    (options.folder / "ladder.svg").write_text(picture(points, "KL divergence from the parent"), "utf-8")
 
 
 if __name__ == "__main__":

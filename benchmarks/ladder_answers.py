@@ -3,19 +3,19 @@
 Comes after `python -m benchmarks.ladder`, on the same folder. Each named child answers every question, as do the two files next
 to it in speed, which answer half of them in `pzl eval`. The table shows the accuracy beyond chance that child and file keep of
 the parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task by task, as reports
-have it). An interrupted run goes on.
+have it). `answers.svg` in the folder is the picture. An interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ladder import ALIKE, EXAMPLE
+from benchmarks.ladder import ALIKE, EXAMPLE, picture
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.compare import counted
 from puzzledsl.evaluate.units import Found
@@ -71,12 +71,12 @@ def main() -> None:
     print(
         "child  speed    file                          speed  questions  child keeps  file keeps  difference"
     )
-    for n in asked:
-        show(build, n)
+    points = [each for n in asked for each in show(build, n)]
+    (options.folder / "answers.svg").write_text(picture(points, "accuracy kept beyond chance"), "utf-8")
 
 
-def show(build: Path, number: int) -> None:
-    """Print a line for each file that was asked beside a child."""
+def show(build: Path, number: int) -> Iterator[tuple[str, float, float]]:
+    """Print a line for each file that was asked beside a child; yield points of the picture."""
     found = json.loads((build / "evals" / f"q{number}.json").read_text("utf-8"))
     speeds = {each["model"]: each["figures"].get("chat.throughput") for each in found["models"]}
     own, parents = speeds[f"c{number}"]["value"], speeds["parent"]["value"]
@@ -94,6 +94,7 @@ def show(build: Path, number: int) -> None:
                 f"c{number:<4} {own / parents:5.3f}x  {name:28} {speed / parents:5.3f}x  {count:9,}  {own_kept:11.1%}"
                 f"  {files:10.1%}  {own_kept - files:+.1%} ({low:+.1%} … {high:+.1%}){mark}"
             )
+            yield from (("", own / parents, own_kept), (name, speed / parents, files))
 
 
 if __name__ == "__main__":

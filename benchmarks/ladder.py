@@ -215,8 +215,9 @@ def influences(parent: Path, text: str) -> list[float]:
 
 
 def picture(points: Sequence[tuple[str, float, float]], what: str) -> str:
-    """Return models as SVG, by speed-up and by `what`; those of the search have no name."""
-    curve = curve_of("ladder", "speed, beside the eight-bit parent", what, [], points, main="", unit="")
+    """Return models as SVG, by speed-up and by `what`; those of the search have no name, a star is an importance matrix."""
+    short = [(name.replace(", weighed", "*"), x, y) for name, x, y in points]
+    curve = curve_of("ladder", "speed, beside the eight-bit parent", what, [], short, main="", unit="")
     return environment().get_template("points.svg.j2").render(c=curve)
 
 

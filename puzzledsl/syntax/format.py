@@ -12,6 +12,7 @@ broken, such as a long string, stays as it is.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
@@ -253,8 +254,10 @@ def _body(line: Line) -> list[int]:
 def _cuts(line: Line) -> Sequence[int]:
     """Return the indices of the tokens that begin new lines, all at the least depth that has any; empty for none."""
     depths, kinds = line.depths(), [token.type for token in line.tokens]
-    for depth in sorted(set(depths)):
-        at = [i for i in range(1, len(kinds)) if depths[i] == depth]
+    at_depth = defaultdict[int, list[int]](list)
+    for i in range(1, len(kinds)):
+        at_depth[depths[i]].append(i)
+    for _, at in sorted(at_depth.items()):
         for kind in _BEFORE_ALL:
             if cuts := [i for i in at if kinds[i] == kind]:
                 return cuts

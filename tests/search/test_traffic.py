@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from math import ceil, exp, factorial
 from pathlib import Path
 from random import Random
@@ -15,10 +15,11 @@ import pytest
 
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.check import check
+from puzzledsl.costs.metrics import filled
 from puzzledsl.costs.simulation import simulated
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.infeasible.verdicts import no_answer
 from puzzledsl.search.solve import solve_search
 from tests.cases import ALL, cases
@@ -287,3 +288,36 @@ def test_an_answer_is_simulated_by_a_seed(tmp_path: Path) -> None:
     served = simulated(costs.scenarios["busy"], one.layers, named)
     assert one.simulated == {f"busy.{name}": value for name, value in served.items()}
     assert served["p50_ttft"] <= served["p95_ttft"] and served["p50_tpot"] <= served["p95_tpot"]
+
+
+@pytest.mark.states("traffic.measured")
+def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
+    """Any times will do; but no step is faster with more sequences, and no sequence's share of a step is slower."""
+    traffic = Traffic(Fraction(5), 100, 20, 12)
+    program, costs = made(tmp_path, traffic, 1)
+    times = {1: 1000, 2: 1500, 4: 1400, 8: 3000, 12: 5000}
+    line = [1000, 1500, 1450, 1400, 1800, 2200, 2600, 3000, 3500, 4000, 4500, 5000]
+
+    def at(batch: int) -> ScenarioCosts:
+        cost = Cost(
+            params=0,
+            weights_bytes=5,
+            kv_cache_bytes=7 * batch,
+            prefill_ns=600 * batch,
+            decode_ns=times[batch],
+        )
+        own = {"batch": batch, "rate": None, "fixed": cost, "attention": (), "ffn": ()}
+        return costs.scenarios["busy"][0].model_copy(update=own)
+
+    table = costs.model_copy(
+        update={"scenarios": {"busy": tuple(map(at, times))}, "params_attention": (), "params_ffn": ()}
+    )
+    found = filled(program, table).scenarios["busy"]
+    steps = [each.fixed.decode_ns for each in found]
+    assert [each.batch for each in found] == list(range(1, 13))
+    assert {each.rate for each in found} == {traffic.rate}
+    assert all(before <= after for before, after in pairwise(steps))
+    assert all(n * after <= (n + 1) * before for n, (before, after) in enumerate(pairwise(steps), start=1))
+    assert steps[0] == 1000 and sum(steps) == pytest.approx(sum(line), rel=0.02)
+    assert steps == [pytest.approx(own, rel=0.15) for own in line]
+    assert {(each.fixed.prefill_ns, each.fixed.kv_cache_bytes) for each in found} == {(600, 84)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.data.counts import Budget
+from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
@@ -28,6 +30,7 @@ from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, forward_pl
 from puzzledsl.scoring.run import ScoreInputs, run_score
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
+from tests.blocks import stream_in_memory
 from tests.cases import more
 from tests.pieces.train.bld_programs import WHERE, make_program, write_text
 from tests.pretended_gpu import Gpu, pretended_gpu
@@ -107,7 +110,16 @@ def test_peaks_of_uptraining_are_those_of_the_plan(
     parent = load_parent(tmp_path / "parent", dtype=torch.bfloat16, device="cuda")
     child = load_parent(tmp_path / "parent", dtype=torch.float32, device="cuda")
     tokens = torch.randint(4, 260, (3 * BATCH, CONTEXT), generator=torch.Generator().manual_seed(0))
-    given = Teacher(parent), Student(child), tokens[BATCH:], tokens[:BATCH], tmp_path / "work", Silent()
+    stream = stream_in_memory(tokens.numpy().astype(np.int32).ravel())
+    rows = TokenRows([stream], np.zeros(len(tokens), "u2"), np.arange(len(tokens)), CONTEXT)
+    given = (
+        Teacher(parent),
+        Student(child),
+        rows.part(BATCH),
+        rows.part(0, BATCH),
+        tmp_path / "work",
+        Silent(),
+    )
     trainer = Trainer(declaration, *given)
     pretended.reset_peak()
     trainer.step(0)

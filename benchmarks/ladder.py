@@ -63,7 +63,7 @@ SPACES = {
   attention = parent | gqa(kv_heads: 1) | noop
   ffn = parent | mlp(width: 75% | 50%) | noop""",
 }
-"""Engine -> what each layer may become. Which of the types is fast depends on the processor: AMX has `q4_0` alone."""
+"""Engine -> what each layer may become. Which of the types is fast depends on the processor."""
 ENGINES = {"llama_cpp": "llama_cpp, dtype: q8_0, threads: 1", "vllm": "vllm, dtype: bf16, threads: 1"}
 SCORED = "score kl of pieces = replace_one(kl_divergence, samples: 512)\n"
 CHILD = """\

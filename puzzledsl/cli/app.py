@@ -142,6 +142,28 @@ COMMANDS = {name: place for commands in PANELS.values() for name, place in comma
 EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items() if row[1:]}
 """Command -> lines to type."""
 
+GONE = {
+    "import": '`pzl import` is gone: write a run\'s figures as CSV, `score kl of wide = table("kl.csv")` and '
+    '`hardware there = table("costs.csv")` read them',
+    "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
+    "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
+    "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
+    "library": "`pzl library` is gone: the report shows the pieces, `pzl status` names damaged ones, and `pzl bld` makes "
+    "again what the program needs of a `library/` that you remove",
+    "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
+    "schema": "`pzl schema` is gone: docs/schema/ir.schema.json is that of the IR, and docs/artefacts.md names the records "
+    "of the other files",
+    "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
+    "`pzl eval` time parent and child",
+    "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",
+    "verify-export --build": "`pzl verify-export` keeps nothing: `--json` prints what it found",
+    "--diff": "`--diff` is gone: `pzl fmt` writes the file, and version control shows what changed",
+    "--detailed-exitcode": "`--detailed-exitcode` is gone: `changes` of `pzl plan --json` is empty if nothing changes",
+    "--markdown": "`--markdown` is gone: `python scripts/reference.py` writes docs/errors.md",
+    "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
+}
+"""Commands, options, and options of one command that earlier versions had -> what to write instead."""
+
 
 def epilog(command: str) -> str | None:
     r"""Return the examples that end a command's help; None for a command without any. `\b` keeps the lines apart."""

@@ -38,8 +38,13 @@ def _sweep() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code. Shows a traceback only if PZL_TRACEBACK is set."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli.app import application
+    from puzzledsl.cli.app import GONE, application
 
+    options = [word.partition("=")[0] for word in arguments if word[:2] == "--"]
+    typed = [*arguments[:1], *options, *(f"{arguments[0]} {word}" for word in (*arguments[1:2], *options))]
+    if removed := [GONE[word] for word in typed if word in GONE]:
+        print(removed[0], file=sys.stderr)
+        return 2
     # no option has such a name: `-x.pzl` is a file
     paths = [f"./{a}" if a[:1] == "-" and a.endswith(".pzl") and os.path.exists(a) else a for a in arguments]
     try:

@@ -147,7 +147,9 @@ def language_model(model: PreTrainedModel, tokenizer: Any) -> Any:
             return endings(model, rows)
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-            raise NotImplementedError("no metric of METRICS reads whole texts")
+            raise ValueError(
+                "a task scores whole texts, of which there is no accuracy: name such a text in `data`"
+            )
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
             asked = []

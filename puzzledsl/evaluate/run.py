@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.process import cpu_name
@@ -42,6 +42,18 @@ from puzzledsl.ir.tables import Evaluation, Ladder
 from puzzledsl.measure.stopwatch import machine
 
 
+class MeasureLadder(Protocol):
+    """Measurement of an engine's ladder beside a child: `serving.LadderMeter`, which this folder may not import."""
+
+    def effort(self, plan: Plan) -> tuple[int, float]:
+        """Return its units and their work, as a bar counts them: 0 where no engine with one times children."""
+
+    def __call__(
+        self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+    ) -> Ladder | None:
+        """Measure it; None where no engine with one timed the child. Raises DiagnosticError."""
+
+
 @dataclass(frozen=True)
 class EvalInputs:
     """Inputs of one evaluation.
@@ -49,7 +61,7 @@ class EvalInputs:
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start
     at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end, and those that
     last in `kept`, if it is given. `executor` provides the workers that measure. `engines` times models in the engines of
-    `measured(engine: ...)` hardware, and `ladder` (serving.LadderMeter) what such an engine's quantiser makes of the parent.
+    `measured(engine: ...)` hardware, and `ladder` what such an engine's quantiser makes of the parent.
     """
 
     program: Program
@@ -63,7 +75,7 @@ class EvalInputs:
     progress: Progress
     executor: Executor = field(default_factory=Executor)
     engines: TimeInEngine | None = None
-    ladder: Any = None
+    ladder: MeasureLadder | None = None
     kept: Path | None = None
 
     def plan(self) -> Plan:
@@ -143,7 +155,7 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
     if inputs.ladder is None or not plan.declaration.ladder or not usual:
         return None
     work, kept = inputs.work, inputs.kept or inputs.work
-    return cast(Ladder | None, inputs.ladder(plan, work, kept, inputs.models[child], usual, parent))
+    return inputs.ladder(plan, work, kept, inputs.models[child], usual, parent)
 
 
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:

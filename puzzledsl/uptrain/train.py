@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -137,13 +137,14 @@ class Trainer:
         prepare_training(child, scales=sharding is None)
         if self.means.recompute:
             recompute_layers(child)
-        weights, peak = (
-            child.parameters(),
-            declaration.lr.peak,
-        )  # that of scales' steps, too, which are relative
-        self.optimizer = torch.optim.AdamW(
-            weights, fused=True, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0
-        )
+        # scales' steps, which are relative, have the rate of weights, too
+        given: dict[str, Any] = {
+            "lr": declaration.lr.peak,
+            "betas": BETAS,
+            "eps": EPSILON,
+            "weight_decay": 0.0,
+        }
+        self.optimizer = torch.optim.AdamW(child.parameters(), fused=True, **given)
         self._run = TrainingState(child, self.optimizer, Store(work, self.ranks))
         self._parent_heldout: list[Tensor] = []
 

@@ -1,7 +1,7 @@
 """Questions to children and to the files that are as fast: `python -m benchmarks.ladder_answers --children 2,4,6`.
 
 Comes after `python -m benchmarks.ladder`, on the same folder. Each named child answers every question, as do the two files next
-to it in speed, which answer half of them in `pzl eval`. The table shows the accuracy beyond chance that child and file keep of
+to it in speed, which answer a third of them in `pzl eval`. The table shows the accuracy beyond chance that child and file keep of
 the parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task by task, as reports
 have it). `answers.svg` in the folder is the picture. An interrupted run goes on.
 """

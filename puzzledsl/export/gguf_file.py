@@ -177,7 +177,7 @@ def place_of(name: str, child: ChildFiles, engine: Architecture) -> Place:
 
 def write_gguf(
     child: ChildFiles,
-    tokenizer_dir: Path,
+    tokenizer_dir: Path | None,
     path: Path,
     dtype: GgufDtype = "f16",
     *,
@@ -185,7 +185,7 @@ def write_gguf(
     encode: Encode | None = None,
     whole_blocks: bool = False,
 ) -> None:
-    """Write the child, lowered to llama.cpp's features, with its tokenizer; norms and biases stay float32.
+    """Write the child, lowered to llama.cpp's features, with its tokenizer, if any; norms and biases stay float32.
 
     Quantised sub-blocks have their own types, the rest has `dtype`. `encode` makes the bytes of each tensor, given its type;
     default: from its weights. `whole_blocks` fills FFN widths up to multiples of 32, as `q8_0` does.
@@ -210,7 +210,10 @@ def write_gguf(
         factors = _add_rope(writer, child)
         writer.add_file_type(FILE_TYPES[dtype])
         writer.add_quantization_version(2)
-        add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
+        if tokenizer_dir is None:
+            writer.add_tokenizer_model("no_vocab")
+        else:
+            add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
         tensors = [
             (own, weight, storage, _kind(gguf, own, weight, storage or dtype))
             for own, weight, storage in _tensors(child, engine, factors)

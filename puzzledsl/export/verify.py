@@ -152,10 +152,12 @@ def prepare(
     dtype: str = "f32",
     *,
     encode: Encode | None = None,
+    words: bool = True,
 ) -> Path:
     """Write the child for one engine below `folder`; returns what to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
 
-    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. What the engine is to be told of KV caches is
+    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. Without `words` such a file has no tokenizer,
+    which takes as long to write as all else: it is timed on tokens. What the engine is to be told of KV caches is
     written beside it (`caches_beside`).
     Raises DiagnosticError for what the engine cannot represent.
     """
@@ -168,7 +170,8 @@ def prepare(
         case "llama_cpp":
             assert dtype in get_args(GgufDtype)
             target = target.with_suffix(".gguf")
-            write_gguf(child, base_dir, target, cast(GgufDtype, dtype), name=folder.name, encode=encode)
+            tokenizer_dir = base_dir if words else None
+            write_gguf(child, tokenizer_dir, target, cast(GgufDtype, dtype), name=folder.name, encode=encode)
         case "mlx":
             write_mlx(child, base_dir, target, "", dtype=TORCH_DTYPES[dtype])
         case _:

@@ -64,9 +64,20 @@ SCALE = 0.02
 
 
 def write_blank(
-    parent_dir: Path, shape: Shape, layers: Layers, ends: str, engine: EngineName, folder: Path, dtype: str
+    parent_dir: Path,
+    shape: Shape,
+    layers: Layers,
+    ends: str,
+    engine: EngineName,
+    folder: Path,
+    dtype: str,
+    *,
+    words: bool = False,
 ) -> Path:
-    """Write a child whose pieces hold random numbers for an engine; return what it loads. Raises DiagnosticError."""
+    """Write a child whose pieces hold random numbers for an engine; return what it loads. Raises DiagnosticError.
+
+    `words`: with its tokenizer, which a server needs.
+    """
     made: dict[str, tuple[Alternative, Shape]] = {}
     found: list[LayerDefinition] = []
     for index, layer in enumerate(layers):
@@ -87,14 +98,14 @@ def write_blank(
         return {weight: _values(weight, tuple(size), alternative.dtype) for weight, size in stored}
 
     child = from_definition(definition, parent_dir, piece)
-    return prepare(child, parent_dir, engine, folder, dtype, encode=encoder())
+    return prepare(child, parent_dir, engine, folder, dtype, encode=encoder(), words=words)
 
 
 def write_model(directory: Path, engine: EngineName, folder: Path, dtype: str) -> Path:
     """Write a parent's or a child's directory for an engine, without its real weights where the engine's file can do without."""
     from puzzledsl.export.verify import open_model
 
-    return prepare(open_model(directory), directory, engine, folder, dtype, encode=encoder())
+    return prepare(open_model(directory), directory, engine, folder, dtype, encode=encoder(), words=False)
 
 
 def encoder() -> Callable[[LazyTensor, Any], NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 Each file is made, timed in turn with the child, read back and compared with the parent on the texts of an evaluation, and
 removed. Quality is that of the weights in the file, as for a child. The two files next to the child in speed are made once more
-to answer half of its tasks' questions.
+to answer a third of its tasks' questions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from puzzledsl.serving.clock import Bed, in_turn, write_model
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
 
-ASKED = 2
+ASKED = 3
 """A file answers one of so many questions of each task, the first ones: it is there to be compared with, and each takes time."""
 FILE_TOKENS = 1024
 """Tokens that are read in the time in which a file is made, read back and loaded: 7 s beside 6 s (SmolLM2, one core, q4_0)."""

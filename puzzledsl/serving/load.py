@@ -407,7 +407,7 @@ class LoadBench:
             attention, ffn = layer.by_name()
             chosen.append((attention[choice.attention], ffn[choice.ffn]))
         ends, engine = ends_of_child(layers).name, cast(EngineName, self._spec.engine)
-        return write_blank(self.parent_dir, shape, chosen, ends, engine, folder, self._spec.dtype)
+        return write_blank(self.parent_dir, shape, chosen, ends, engine, folder, self._spec.dtype, words=True)
 
 
 def time_in_engine(

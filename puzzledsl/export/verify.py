@@ -156,9 +156,8 @@ def prepare(
 ) -> Path:
     """Write the child for one engine below `folder`; returns what to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
 
-    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. Without `words` such a file has no tokenizer,
-    which takes as long to write as all else: it is timed on tokens. What the engine is to be told of KV caches is
-    written beside it (`caches_beside`).
+    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. Without `words` such a file has no tokenizer: it
+    is sooner written, and can be timed. What the engine is to be told of KV caches is written beside it (`caches_beside`).
     Raises DiagnosticError for what the engine cannot represent.
     """
     target = folder / f"{engine}-{dtype}"

@@ -72,7 +72,7 @@ def write_blank(
     folder: Path,
     dtype: str,
     *,
-    words: bool = False,
+    words: bool,
 ) -> Path:
     """Write a child whose pieces hold random numbers for an engine; return what it loads. Raises DiagnosticError.
 
@@ -105,7 +105,7 @@ def write_model(directory: Path, engine: EngineName, folder: Path, dtype: str) -
     """Write a parent's or a child's directory for an engine, without its real weights where the engine's file can do without."""
     from puzzledsl.export.verify import open_model
 
-    return prepare(open_model(directory), directory, engine, folder, dtype, encode=encoder(), words=False)
+    return prepare(open_model(directory), directory, engine, folder, dtype, encode=encoder())
 
 
 def encoder() -> Callable[[LazyTensor, Any], NDArray[Any]]:
@@ -377,4 +377,5 @@ class ServingClock:
             for attention, ffn in zip(arrangement["attention"], arrangement["ffn"], strict=True)
         ]
         bed, ends = self._bed, arrangement.get("ends", (PARENT_ENDS.name,))[0]
-        return write_blank(self._parent_dir, self._shape, layers, ends, bed.name, folder, bed.spec.dtype)
+        target = (layers, ends, bed.name, folder, bed.spec.dtype)
+        return write_blank(self._parent_dir, self._shape, *target, words=False)

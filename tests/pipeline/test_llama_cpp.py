@@ -94,6 +94,9 @@ def test_every_file_is_measured_beside_the_child(program: Path, monkeypatch: pyt
     write_recipe(from_parent(parent), parent, own, RECIPES["q4_0"], name="q4_0")
     assert files["q4_0"]["checkpoint_bytes"].value == own.stat().st_size
     assert files["q4_0, head q4_0"]["checkpoint_bytes"].value < own.stat().st_size
+    exported = program.parent / "best.gguf"
+    write_export(build / "models/best", exported, "gguf", "llama_cpp", "f16", name="best")
+    assert found.ladder.child_bytes == pytest.approx(exported.stat().st_size, abs=256)  # of its name
 
     (child,) = (model for model in found.models if model.model == "best")
     slower = [f["chat.latency_s"].value > child.figures["chat.latency_s"].value for f in files.values()]

@@ -213,6 +213,7 @@ def ask(
     *,
     steps: int = 32,
     context: int = 512,
+    dtype: str = "float32",
     caches: Mapping[str, object] | None = None,
 ) -> Answer | Crash:
     """Run models on disk in an installed engine; any failure of its process is an answer. See `worker.py` for the request."""
@@ -222,7 +223,7 @@ def ask(
         "steps": steps,
         "context": context,
         "threads": 1,
-        "dtype": "float32",
+        "dtype": dtype,
         **(caches or {}),
     }
     with scratch("engine") as folder:

@@ -58,11 +58,13 @@ def main() -> None:
     option("--example", type=Path, default=EXAMPLE, metavar="DIR", help="where parent/ and data/ are")
     option("--folder", type=Path, default=Path("build/ladder"), metavar="DIR", help="of benchmarks.ladder")
     option("--children", default="2,4,6", metavar="N,N", help="of its table")
+    option("--questions", type=int, metavar="N", help="the most of a task; all unless given")
     options = parser.parse_args()
     program, build = options.folder / "answers.pzl", options.folder / "build"
     asked = [int(each) for each in options.children.split(",")]
     listed = ", ".join(f'"{(options.example / "data" / task).resolve()}.jsonl"' for task in TASKS)
-    settings = f"= tasks({listed}) {{ data = heldout, tokens = 512, dtype = bf16, ladder = true }}"
+    items = f", items = {options.questions}" if options.questions else ""
+    settings = f"= tasks({listed}) {{ data = heldout, tokens = 512, dtype = bf16, ladder = true{items} }}"
     lines = [f"eval q{n} of c{n} {settings}\n" for n in asked]
     program.write_text((options.folder / "ladder.pzl").read_text("utf-8") + "".join(lines), "utf-8")
     serving.ASKED = 1

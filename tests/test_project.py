@@ -1,4 +1,4 @@
-"""What pyproject.toml says in two places, it says alike."""
+"""Settings of pyproject.toml agree with each other and with the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
 
 
 def test_what_is_measured_and_mutated_is_there() -> None:
-    """What the import contract forbids torch is not among what coverage leaves out."""
+    """Packages that must not import torch are all covered; packages and paths that settings name exist."""
     contracts = TOOLS["importlinter"]["contracts"]
     (without_torch,) = (c for c in contracts if c["name"].startswith("Text to solution"))
     named = {module.removeprefix("puzzledsl.") for module in without_torch["source_modules"]}

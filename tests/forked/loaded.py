@@ -1,4 +1,4 @@
-"""What commands that run stages import, all but their entry point. Only servers of processes (`__init__.py`) import this file."""
+"""Imports every module that a stage needs, once, before processes are forked: only servers of processes import it."""
 
 import gc
 import importlib

@@ -32,7 +32,7 @@ def judged(requirement: str, goal: str = "maximize params", more: str = "", body
 def test_a_bound_on_a_judged_figure_begins_as_a_bound_on_a_score(
     tmp_path: Path, text: str, figure: str, bound: str, first: str
 ) -> None:
-    """Of the goal's score if it measures KL divergence, or the first that does."""
+    """The bound is put on the goal's score if that measures KL divergence, on the first score that does if not."""
     goals = {"maximize params": "loss", "minimize chat.latency": "loss", "minimize second": "second"}
     for goal, score in goals.items():
         written = (

@@ -17,7 +17,7 @@ EXPERTS = "experts: 4, top_k: 2, expert_width: 8"
 
 @pytest.mark.states("parent.config", "parent.verified", "parent.hf")
 def test_config_json(tmp_path: Path) -> None:
-    """Of a mixture whose first layer is dense: it gives the shape, and must agree with one that is written."""
+    """`config.json` of a mixture whose first layer is dense gives the parent's shape; a shape that the program writes must agree."""
     config = {
         "model_type": "qwen3_moe", "num_hidden_layers": 3, "hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 4, "intermediate_size": 32, "vocab_size": 64, "num_experts": 4, "num_experts_per_tok": 2,

@@ -59,7 +59,7 @@ def test_too_much_is_a_diagnostic(tmp_path: Path, text: str, expected: str) -> N
 
 @pytest.mark.states("limits.table")
 def test_a_table_of_one_layer_has_an_end(tmp_path: Path) -> None:
-    """However the pairs of its alternatives are asked about; it is not said that a statement is about several layers."""
+    """A statement about too many pairs of one layer's alternatives is refused, and not as one about several layers."""
     windows, widths = (" | ".join(map(str, range(1, count))) for count in (MAX_CELLS // 192 + 2, 193))
     wide = space(
         f"attention = gqa(kv_heads: 2, window: {windows}) | noop, ffn = mlp(width: {widths}) | noop\n"

@@ -65,7 +65,7 @@ def head(kind: str) -> str:
 
 
 def test_the_tables_have_what_the_ir_has() -> None:
-    """The IR's closed unions are types; the tables hold the same words."""
+    """The tables of declarations, metrics, schedules, exports, starts, shapes and mixers hold the words of the IR's types."""
     assert list(KINDS) == list(LOWERINGS)
     assert {kind.plural for kind in KINDS.values()} == set(nodes.Program.model_fields) - NOT_DECLARED
     assert list(SOLVERS) == ["cpsat"]
@@ -111,13 +111,13 @@ hardware own {{ memory = 80GiB, bandwidth = 1TB/s, peak {{ {", ".join(f"{dtype} 
 space strange of sparse {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
 space stored of p {{ ffn = linear(dtype: int8), head = parent(dtype: q8_0), embedding = parent(dtype: q4_0) }}
 """
-"""What no program of the other tests has."""
+"""Declarations that no program of the other tests has."""
 Tables = dict[int, tuple[Mapping[str, Setting], set[str]]]
 
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """Each table that the checker reads from in programs of everything, with the names that it asks for."""
+    """Check programs that use everything; return the tables that the checker read, each with the names it asked for."""
     found: Tables = {}
 
     def note(settings: Settings, key: str) -> Setting:
@@ -135,7 +135,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 def _all_tables() -> dict[str, Mapping[str, Setting]]:
-    """Every table whose names are read through `Settings`."""
+    """Return every table whose names are read through `Settings`, by its owner's name."""
     found = {name: kind.settings for name, kind in KINDS.items() if name != "space"}
     found |= {f"{k}.{n}": s.settings for k, v in KINDS.items() for n, s in v.sections.items()}
     queue = [(name, kind.value) for name, kind in KINDS.items() if kind.value]
@@ -187,7 +187,7 @@ for place, calls in {
 
 
 def body_names(kind: str) -> set[str]:
-    """What a body of this kind may hold, where the checker lists it."""
+    """Return the names that the checker lists for a body of this kind."""
     known = {*KINDS[kind].settings, *KINDS[kind].sections}
     more = {"search": {*KINDS[kind].statements} - {"let", "assert"}, "space": {"layers"}}
     return known | more.get(kind, set())
@@ -222,7 +222,7 @@ LISTED: list[tuple[str, set[str]]] = [
 
 @pytest.mark.parametrize(("text", "known"), LISTED, ids=lambda v: v if isinstance(v, str) else "")
 def test_what_the_checker_lists_is_the_tables(text: str, known: set[str], tmp_path: Path) -> None:
-    """It lists the names that may stand in a place when it meets one that it does not know."""
+    """Where the checker meets an unknown name, it lists those that may stand there: the table's, and no others."""
     said = [d for d in check_with_base(tmp_path, text) if NOBODY in d.message]
     assert said, text
     assert set(re.findall(r"`(\w+)(?: = …| \{ … \}|\[…\])?`", said[0].help)) == known

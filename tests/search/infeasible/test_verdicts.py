@@ -25,7 +25,7 @@ RULE = LogicRequirement(formula=Is(layer=0, sub_block="ffn", alternatives=("noop
 
 
 def infeasible(*requirements: Requirement, **result: Any) -> Diagnostic:
-    """What is said of an infeasible search with these requirements, all in conflict, each with its `frees`."""
+    """Return the diagnostic of an infeasible search whose requirements, all given here, are in conflict."""
     frees = result.pop("frees", (True,) * len(requirements))
     proven = result.pop("proven", (True,) * len(requirements))
     conflict = tuple(
@@ -64,7 +64,7 @@ VERDICTS = [
 
 
 def test_verdicts_are_those_of_the_golden() -> None:
-    """Notes, labels, help and the number of fixes; of conflicts, of no model at all, and of time that was too short."""
+    """Diagnostics of conflicts, of a space without models and of too little time: notes, labels, help, number of fixes."""
     slow = INSTANCE.with_search(solver=CpSat(time_s=Fraction(3))).program
     unknown = (SearchResult(search="best", status="unknown", bound=bound) for bound in (1.25, None))
     empty = SearchResult(search="best", status="infeasible")

@@ -1,4 +1,4 @@
-"""What the checker promises: all mistakes at once, the same bytes always, no machine path, no hang."""
+"""Promises of the checker: all mistakes at once, the same bytes always, no machine path, no hang."""
 
 from __future__ import annotations
 

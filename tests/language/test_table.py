@@ -222,7 +222,7 @@ LISTED: list[tuple[str, set[str]]] = [
 
 @pytest.mark.parametrize(("text", "known"), LISTED, ids=lambda v: v if isinstance(v, str) else "")
 def test_what_the_checker_lists_is_the_tables(text: str, known: set[str], tmp_path: Path) -> None:
-    """Where the checker meets an unknown name, it lists those that may stand there: the table's, and no others."""
+    """The checker lists the names of the table, and no others, where it meets an unknown one."""
     said = [d for d in check_with_base(tmp_path, text) if NOBODY in d.message]
     assert said, text
     assert set(re.findall(r"`(\w+)(?: = …| \{ … \}|\[…\])?`", said[0].help)) == known

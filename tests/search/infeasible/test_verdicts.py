@@ -1,4 +1,4 @@
-"""What a search without an answer says."""
+"""Diagnostics of searches without an answer."""
 
 from __future__ import annotations
 

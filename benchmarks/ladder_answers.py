@@ -1,9 +1,10 @@
 """Questions to children and to the files that are as fast: `python -m benchmarks.ladder_answers --children 2,4,6`.
 
-Comes after `python -m benchmarks.ladder`, on the same folder. Each named child answers every question, as do the two files next
-to it in speed, which answer a third of them in `pzl eval`. The table shows the accuracy beyond chance that child and file keep of
-the parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task by task, as reports
-have it). `answers.svg` in the folder is the picture. An interrupted run goes on.
+Comes after `python -m benchmarks.ladder`, on the same folder, whose speeds it takes. Each named child answers every question, as
+do the two files next to it in speed, which answer a third of them in `pzl eval`. The table shows the accuracy beyond chance that
+child and file keep of the parent's on these, and their difference with its paired 95 % interval (a bootstrap over questions, task
+by task, as reports have it). `--tasks` are files of the example's `data/`. `answers.svg` in the folder is the picture. An
+interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ladder import ALIKE, EXAMPLE, picture
+from benchmarks.ladder import ALIKE, EXAMPLE, picture, rows
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.compare import counted
 from puzzledsl.evaluate.units import Found
 from puzzledsl.serving import ladder as serving
 
-TASKS = ("arc_easy", "sciq_bare", "piqa")
 RESAMPLES, SEED = 10_000, 0
 Right = Mapping[str, Sequence[float]]
+Point = tuple[str, float, float]
 
 
 def answers(build: Path, model: str) -> dict[str, tuple[float, ...]]:
@@ -37,11 +38,13 @@ def answers(build: Path, model: str) -> dict[str, tuple[float, ...]]:
     return found
 
 
-def kept(child: Right, file: Right, parent: Right) -> tuple[int, np.ndarray, np.ndarray]:
+def kept(
+    tasks: Sequence[str], child: Right, file: Right, parent: Right
+) -> tuple[int, np.ndarray, np.ndarray]:
     """Return the questions that all have answered, what child and file keep, [2], and draws of both, [RESAMPLES, 2]."""
     dice = np.random.default_rng(SEED)
     count, means, draws = 0, np.zeros(3), np.zeros((RESAMPLES, 3))
-    for task in TASKS:
+    for task in tasks:
         both = min(len(file[task]), len(child[task]))
         excess = np.array([each[task][:both] for each in (child, file, parent)]) - np.array(
             parent[f"chance:{task}"][:both]
@@ -58,11 +61,12 @@ def main() -> None:
     option("--example", type=Path, default=EXAMPLE, metavar="DIR", help="where parent/ and data/ are")
     option("--folder", type=Path, default=Path("build/ladder"), metavar="DIR", help="of benchmarks.ladder")
     option("--children", default="2,4,6", metavar="N,N", help="of its table")
+    option("--tasks", default="arc_easy,sciq", metavar="NAME,NAME", help="whose questions are asked")
     option("--questions", type=int, metavar="N", help="the most of a task; all unless given")
     options = parser.parse_args()
     program, build = options.folder / "answers.pzl", options.folder / "build"
-    asked = [int(each) for each in options.children.split(",")]
-    listed = ", ".join(f'"{(options.example / "data" / task).resolve()}.jsonl"' for task in TASKS)
+    asked, tasks = [int(each) for each in options.children.split(",")], options.tasks.split(",")
+    listed = ", ".join(f'"{(options.example / "data" / task).resolve()}.jsonl"' for task in tasks)
     items = f", items = {options.questions}" if options.questions else ""
     settings = f"= tasks({listed}) {{ data = heldout, tokens = 512, dtype = bf16, ladder = true{items} }}"
     lines = [f"eval q{n} of c{n} {settings}\n" for n in asked]
@@ -73,30 +77,28 @@ def main() -> None:
     print(
         "child  speed    file                          speed  questions  child keeps  file keeps  difference"
     )
-    points = [each for n in asked for each in show(build, n)]
-    (options.folder / "answers.svg").write_text(picture(points, "accuracy kept beyond chance"), "utf-8")
+    points = dict.fromkeys(each for n in asked for each in show(build, n, tasks))
+    (options.folder / "answers.svg").write_text(picture([*points], "accuracy kept beyond chance"), "utf-8")
 
 
-def show(build: Path, number: int) -> Iterator[tuple[str, float, float]]:
+def show(build: Path, number: int, tasks: Sequence[str]) -> Iterator[Point]:
     """Print a line for each file that was asked beside a child; yield points of the picture."""
     found = json.loads((build / "evals" / f"q{number}.json").read_text("utf-8"))
-    speeds = {each["model"]: each["figures"].get("chat.throughput") for each in found["models"]}
-    own, parents = speeds[f"c{number}"]["value"], speeds["parent"]["value"]
-    parent, child = (answers(build, name) for name in ("parent", f"c{number}"))
-    for comparison in found["ladder"]["comparisons"]:
-        name = comparison["model"]
-        (file,) = (each for each in found["ladder"]["models"] if each["model"] == name)
+    children, files = rows(build, len([*(build / "evals").glob("e[0-9].json")]), ())
+    speeds = {row.name: row.measured for row in (*children, *files)}
+    own = f"c{number}"
+    parent, child = (answers(build, name) for name in ("parent", own))
+    for name in (each["model"] for each in found["ladder"]["comparisons"] if each["kept"]):
         other = answers(build, name)
-        if comparison["kept"] and all(task in other for task in TASKS):
-            speed = file["figures"]["chat.throughput"]["value"]
-            count, (own_kept, files), draws = kept(child, other, parent)
+        if all(task in other for task in tasks):
+            count, (ours, theirs), draws = kept(tasks, child, other, parent)
             low, high = np.quantile(draws[:, 0] - draws[:, 1], (0.025, 0.975))
-            mark = "" if speed >= (1 - ALIKE) * own else "  (slower)"
+            mark = "" if speeds[name] >= (1 - ALIKE) * speeds[own] else "  (slower)"
             print(
-                f"c{number:<4} {own / parents:5.3f}x  {name:28} {speed / parents:5.3f}x  {count:9,}  {own_kept:11.1%}"
-                f"  {files:10.1%}  {own_kept - files:+.1%} ({low:+.1%} … {high:+.1%}){mark}"
+                f"{own:<5} {speeds[own]:5.3f}x  {name:28} {speeds[name]:5.3f}x  {count:9,}  {ours:11.1%}"
+                f"  {theirs:10.1%}  {ours - theirs:+.1%} ({low:+.1%} … {high:+.1%}){mark}"
             )
-            yield from (("", own / parents, own_kept), (name, speed / parents, files))
+            yield from (("", speeds[own], ours), (name, speeds[name], theirs))
 
 
 if __name__ == "__main__":

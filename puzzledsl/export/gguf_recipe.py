@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ from puzzledsl.export.engines.ask import Session, SessionFailed, python_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, place_of, refuse_to_overwrite, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.ir.measured_engines import Recipe
+from puzzledsl.models.families.access import read_by_head
+from puzzledsl.models.machine import Workers
+from puzzledsl.models.placement import is_paged
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
 """Types of the file that llama.cpp quantises: the child's own; float32 for others."""
@@ -170,26 +175,45 @@ Importance = Mapping[str, NDArray[np.float32]]
 """Mean squares of the inputs of each matrix, by the name of its weight in the child."""
 
 
-@torch.no_grad()
-def importance_of(child_dir: Path, blocks_NS: Tensor) -> Importance:
-    """Return the importance matrix of a child on blocks of tokens."""
+def importance_of(child_dir: Path, blocks_NS: Tensor, progress: Progress) -> Importance:
+    """Return the importance matrix of a child on blocks of tokens, of which each worker reads one at a time."""
     model = load_checkpoint(child_dir)
-    sums: dict[str, Tensor] = {}
+    base: Any = model.base_model
+    here = local()
 
     def note(name: str) -> Any:
         def add(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            sums[name] = sums.get(name, torch.zeros(())) + args[0].double().flatten(0, -2).square().sum(0)
+            if args[0] is not here.states:  # matrices side by side read the same
+                here.states, here.squares = args[0], _squares(args[0])
+            here.sums[name] = here.sums.get(name, 0) + here.squares
 
         return add
 
-    for name, module in model.named_modules():
+    def of_block(block_S: Tensor) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        here.states, here.sums = None, sums
+        states = base(block_S[None], use_cache=False).last_hidden_state
+        # what the head reads, without its logits; also of a tied embedding
+        ends = dict.fromkeys(
+            ("lm_head.weight", "model.embed_tokens.weight"), _squares(read_by_head(model, states))
+        )
+        return sums | ends
+
+    for name, module in base.named_modules(prefix=model.base_model_prefix):
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(note(f"{name}.weight"))
-    for block_S in blocks_NS:
-        model(block_S[None], use_cache=False)
-    if "lm_head.weight" in sums:  # which a tied embedding is
-        sums["model.embed_tokens.weight"] = sums["lm_head.weight"]
+    sums: dict[str, Tensor] = {}
+    progress.start("importance of inputs", len(blocks_NS))
+    with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
+        for _, own in workers.each(of_block, blocks_NS):
+            sums = {name: sums.get(name, 0) + total for name, total in own.items()}
+            progress.advance()
     return {name: (total / blocks_NS.numel()).float().numpy() for name, total in sums.items()}
+
+
+def _squares(states: Tensor) -> Tensor:
+    """Sum of the squares of each channel, float64."""
+    return states.double().flatten(0, -2).square().sum(0)
 
 
 def in_file(

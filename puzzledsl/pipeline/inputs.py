@@ -252,7 +252,7 @@ def importance(ctx: Context, space: str, model: Path) -> Importance | None:
             given = load_tokenizer(model), ctx.build.tokens, ctx.progress
             read = bld.model_copy(update={"heal_tokens": bld.heal_tokens or bld.calibration_tokens})
             text = healing_text(ctx.program, read, ctx.base, *given)
-            return None if text is None else importance_of(model, text[0])
+            return None if text is None else importance_of(model, text[0], ctx.progress)
     return None
 
 

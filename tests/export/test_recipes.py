@@ -102,7 +102,7 @@ def test_an_importance_matrix_lowers_the_kl(tmp_path: Path, recipe: str) -> None
         found = load_checkpoint(tmp_path / "rounded")(tokens_NS[16:]).logits.log_softmax(-1)
         return float((wanted.exp() * (wanted - found)).sum(-1).mean())
 
-    assert kl(importance_of(made.child, tokens_NS[:16])) < 0.9 * kl(None)
+    assert kl(importance_of(made.child, tokens_NS[:16], Recorder())) < 0.9 * kl(None)
 
 
 def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from puzzledsl.refining.surrogate import Surrogate
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import alone, solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import verify
+from puzzledsl.search.verify import verify
 
 Figures = Mapping[str, Figure]
 """`JUDGE.FIGURE` -> its value and standard error."""

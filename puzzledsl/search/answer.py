@@ -14,12 +14,11 @@ from puzzledsl.ir.references import places_of
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
 from puzzledsl.search.batches import Floors, Found, best_of
-from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Effort, Problem
-from puzzledsl.search.problem.metrics import Child, Layers, report
+from puzzledsl.search.problem.metrics import Box, Child, Layers, report
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
-from puzzledsl.search.verify.verify import verify
+from puzzledsl.search.verify import verify
 
 MAX_ROUNDING_CUTS = 100
 

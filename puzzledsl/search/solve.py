@@ -24,9 +24,8 @@ from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreT
 from puzzledsl.search.answer import result_of, several
 from puzzledsl.search.batches import best_of
 from puzzledsl.search.cpsat.solve import model_of
-from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Effort
-from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.metrics import Box, Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.tables import tables_of
 

@@ -15,7 +15,7 @@ import pytest
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.errors import NotReady
-from puzzledsl.pipeline.process.locks import Holder
+from puzzledsl.pipeline.process import Holder
 from puzzledsl.pipeline.stamps import record
 from tests.commands import told
 from tests.documents import ROOT

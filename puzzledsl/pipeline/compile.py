@@ -10,22 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_bytes
 from puzzledsl.base.phrases import closest
 from puzzledsl.checker.check import Checked
+from puzzledsl.checker.context import Context as CheckContext
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, UnknownTarget
 from puzzledsl.plan.space_table import SpaceTable
-
-if TYPE_CHECKING:
-    from puzzledsl.checker.context import Context as CheckContext
 
 
 @dataclass(frozen=True, slots=True)

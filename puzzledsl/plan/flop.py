@@ -104,7 +104,9 @@ class StageOneFlop:
         self._work = Workload(batch=1, prompt=first.context, output=1)
         self.parent, self.by_layer = [0] * shape.layers, [0.0] * shape.layers
         self.moved: defaultdict[int, float] = defaultdict(float)
-        calibration, tokens, seen = first.calibration_tokens, first.tokens, seen_tokens(first)
+        calibration, tokens = first.calibration_tokens, first.tokens
+        # those of training and its evaluations
+        seen = tokens + EVALUATIONS * held_out_blocks(tokens, first.context) * first.context
         for own, layers in shape.kinds():
             flop = sum(self.forward(half, own) for half in (ParentAttention(), ParentFfn()))
             for layer in layers:
@@ -172,11 +174,6 @@ FLOP_PER_BYTE = 10.0
 FLOAT64, EVALUATIONS = 4, 2
 """Float32 products in the time of one in float64 while GPTQ rounds (a layer of SmolLM2-135M, one core with AVX-512), and passes
 over the held-out tokens: before training, and after it."""
-
-
-def seen_tokens(job: BldJob) -> int:
-    """Return the tokens of training and its evaluations."""
-    return job.tokens + EVALUATIONS * held_out_blocks(job.tokens, job.context) * job.context
 
 
 def work_by_layer(shape: Shape, jobs: Sequence[BldJob]) -> list[float]:

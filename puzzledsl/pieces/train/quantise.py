@@ -143,9 +143,8 @@ def quantise(students: Sequence[Student], statistics: LayerStatistics, method: M
     ]
     if not todo:
         return
-    few = (
-        len(todo) < 2 * torch.get_num_threads()
-    )  # an FFN takes twice as long as an attention: one thread would wait
+    # an FFN takes twice as long as an attention: one thread would wait
+    few = len(todo) < 2 * torch.get_num_threads()
     with Workers(statistics.attention.xx.device, most=1 if few else len(todo)) as workers:
         for (module, *_), _ in workers.each(lambda one: quantise_sub_block(*one, statistics, method), todo):
             module.requires_grad_(False)

@@ -20,8 +20,7 @@ from puzzledsl.search.label_setting.labels import Resources
 from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Effort, Goal, Outcome, Problem, presolve
-from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.instance import Effort, Goal, Outcome, Problem, paths_of, presolve
 
 
 class Ledger:

@@ -189,11 +189,7 @@ class NormalForm(Residuals):
         columns = self.columns
         for layer, (here, after) in enumerate(pairwise(map(columns.span, range(columns.layers)))):
             follows, own = columns.position[here] % columns.period + 1, columns.position[after]
-            ways = [
-                (
-                    self.atom(layer, bits_of(follows == position)),
-                    self.atom(layer + 1, bits_of(own != position)),
-                )
-                for position in np.unique(own[own > 0]).tolist()
-            ]
-            yield self.every(map(self.some, ways))
+            positions = np.unique(own[own > 0]).tolist()
+            led = (self.atom(layer, bits_of(follows == position)) for position in positions)
+            free = (self.atom(layer + 1, bits_of(own != position)) for position in positions)
+            yield self.every(map(self.some, zip(led, free, strict=True)))

@@ -31,9 +31,9 @@ from puzzledsl.ir.tables.answers import (
 from puzzledsl.ir.tables.summed import CostTable, ScoreTable
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.infeasible.explain import Group, groups_of
+from puzzledsl.search.problem.diagram import NEVER
 from puzzledsl.search.problem.instance import INFINITE, Effort, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.paths import NEVER
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, pins_of
 from puzzledsl.search.solve import solve_built

@@ -21,10 +21,9 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import compile_program, resolve_used_by
-from puzzledsl.pipeline.context import Context, Key
+from puzzledsl.pipeline.context import Context, Key, Unfinished, failures, forget, record
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.process import disk_errors, holder_of, locked
-from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.pipeline.tasks.children import Uptrain

@@ -156,7 +156,10 @@ class StageOneFlop:
                 channels = alternative.alone(own).channels
                 found += 2 * inputs**3 / 3 + 4 * inputs**2 * own.hidden
                 found += 2 * inputs * own.hidden * (widest(own) if channels else inputs)
-                found += rounding_flop(alternative, own)
+                if alternative.dtype is not None:
+                    weights = alternative.weights(own).items()
+                    on_grid = (w for n, w in weights if is_quantised(n, w.shape) and not w.of_expert)
+                    found += sum(matrix_flop(*weight.shape) for weight in on_grid)
         return found
 
     def _refitted(self, job: BldJob, own: Shape) -> int:
@@ -271,19 +274,8 @@ def eliminated_numbers(channels: int) -> int:
     return total
 
 
-def rounding_flop(alternative: Alternative, own: Shape) -> float:
-    """Return the FLOP of GPTQ's two orders on each matrix, and what its loop over columns takes beside them."""
-    if alternative.dtype is None:
-        return 0.0
-    return sum(
-        matrix_flop(*weight.shape)
-        for name, weight in alternative.weights(own).items()
-        if is_quantised(name, weight.shape) and not weight.of_expert
-    )
-
-
 def matrix_flop(rows: int, columns: int) -> float:
-    """Return the FLOP of rounding a matrix in two orders."""
+    """Return the FLOP of rounding a matrix in GPTQ's two orders, and what its loop over columns takes beside them."""
     return 2 * (4 / 3 * columns**3 + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
 
 

@@ -191,9 +191,8 @@ class Sweep:
         layer, run = replacement.layer_of(self.model, self._library), self.runner
         if run.paged or any(part.sub_block == "attention" for part in replacement.parts):
             return [run.run_layer(replacement.layer, hidden, layer) for hidden, _ in groups]
-        return [
-            run.run_ffn(replacement.layer, attended, layer) for _, attended in groups if attended is not None
-        ]
+        known = (attended for _, attended in groups if attended is not None)
+        return [run.run_ffn(replacement.layer, attended, layer) for attended in known]
 
     def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Figures]:
         """Measure a unit above the last layer."""

@@ -21,6 +21,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import aligned, listed
 from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
+from puzzledsl.costs.table import cost_table
 from puzzledsl.families.block_configs import BLOCKS, CACHE
 from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.metric_records import metric_named
@@ -185,8 +186,6 @@ Costed = tuple[str, Space, tables.CostTable, Sequence[tables.Assignment], dict[s
 
 def _parents(ctx: Context) -> Iterator[Costed]:
     """Yield each parent once: in the first of its spaces, whose costs may be measured, else in a space with only the parent."""
-    from puzzledsl.costs.table import cost_table
-
     known = [space for space in ctx.program.spaces.values() if space.used_by is None]
     spaces = {space.parent: space for space in reversed(known)}
     for name, parent in ctx.program.parents.items():

@@ -22,8 +22,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from puzzledsl.cli.main import run
-from puzzledsl.pipeline.process import reporter
-from puzzledsl.pipeline.process.reporter import Reporter
+from puzzledsl.pipeline import process as reporter
+from puzzledsl.pipeline.process import Reporter
 
 
 def cpu_seconds() -> float:

@@ -17,7 +17,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline.compile import compile_program, open_program
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import execute, tasks_of
-from puzzledsl.pipeline.process.reporter import Reporter
+from puzzledsl.pipeline.process import Reporter
 from puzzledsl.pipeline.task import Task
 
 

@@ -11,7 +11,7 @@ from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, Solution
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.verify.verify import Violation, verify
+from puzzledsl.search.verify import Violation, verify
 
 Layers = tuple[LayerAssignment, ...]
 

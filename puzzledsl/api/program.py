@@ -107,7 +107,7 @@ class Program:
             units (`chat.memory`, `params`, `kl`, `chat.batch`), the parent's `.parent_metrics`, and all `.solutions`.
         """
         from puzzledsl.pipeline.execute import solved
-        from puzzledsl.pipeline.process.locks import locked
+        from puzzledsl.pipeline.process import locked
 
         with self._session.explained():
             self._session.known_search(search, "solve")
@@ -122,7 +122,7 @@ class Program:
         """
         from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.execute import solved_frontier
-        from puzzledsl.pipeline.process.locks import locked
+        from puzzledsl.pipeline.process import locked
 
         with self._session.explained():
             frontiers = self._session.context.program.frontiers
@@ -237,7 +237,7 @@ class Program:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
         from puzzledsl.pipeline.execute import run_all
-        from puzzledsl.pipeline.process.reporter import Reporter
+        from puzzledsl.pipeline.process import Reporter
         from puzzledsl.pipeline.tasks import TASKS
 
         for stage in (until, only):

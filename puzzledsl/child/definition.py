@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import DiagnosticError, Mistake
+from puzzledsl.base.diagnostics import Args, DiagnosticError, Mistake
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.nodes import LayerChoice, Program
-from puzzledsl.ir.tables import (
-    BldJob,
-    LayerAssignment,
-    LayerDefinition,
-    ModelDefinition,
-    Solution,
-)
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Solution
 
 WouldOverwrite = Mistake(
     "E0731", "`{path}` exists and is not a child checkpoint", "choose another directory, or remove this one"
@@ -81,7 +75,12 @@ def model_definition(
     missing: dict[str, list[int]] = {}
     layers = []
     for index, (choice, names) in enumerate(zip(space.layers, solution.of_layers, strict=True)):
-        definition, lacking = layer_of_pieces(index, *_chosen(choice, names), pieces)
+        attention, ffn = choice.by_name()
+        if names.attention not in attention or names.ffn not in ffn:
+            wanted = f"{names.attention}/{names.ffn}"
+            raise ValueError(f"a layer of the space has no {wanted}: solve the search again")
+        chosen = attention[names.attention], ffn[names.ffn]
+        definition, lacking = layer_of_pieces(index, *chosen, pieces)
         layers.append(definition)
         for name in lacking:
             missing.setdefault(name, []).append(index)
@@ -119,14 +118,6 @@ def layer_of_pieces(
     return LayerDefinition(attention=attention, ffn=ffn, attention_piece=own[0], ffn_piece=own[1]), lacking
 
 
-def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlternative, FfnAlternative]:
-    """Return the alternatives of a layer with these canonical names; the parent's always exist."""
-    attention, ffn = choice.by_name()
-    if names.attention not in attention or names.ffn not in ffn:
-        raise ValueError(f"a layer of the space has no {names.attention}/{names.ffn}: solve the search again")
-    return attention[names.attention], ffn[names.ffn]
-
-
 def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> DiagnosticError:
     declaration = program.searches[search]
     span = span_of(declaration.where)
@@ -135,17 +126,9 @@ def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> D
         help = f"`bld {blds[0]}` trains other sub-blocks: write `train = attention + ffn` in it"
     else:
         help = f"declare `bld pieces of {declaration.space} {{ train = attention + ffn, … }}`"
-    return DiagnosticError(
-        *(
-            NoPiece(
-                span,
-                search=search,
-                what=what,
-                layers=layers_in_words(layers),
-                space=declaration.space,
-                it="it" if len(layers) == 1 else "them",
-                help=help,
-            )
-            for what, layers in missing.items()
-        )
-    )
+    said: Args = {"search": search, "space": declaration.space, "help": help}
+    problems = []
+    for what, layers in missing.items():
+        it = "it" if len(layers) == 1 else "them"
+        problems.append(NoPiece(span, what=what, layers=layers_in_words(layers), it=it, **said))
+    return DiagnosticError(*problems)

@@ -78,7 +78,7 @@ def _failed(error: Exception) -> int:
     import traceback
 
     from puzzledsl.cli.loading import print_diagnostics
-    from puzzledsl.pipeline.process.locks import problem_of, refusal
+    from puzzledsl.pipeline.process import problem_of, refusal
 
     if (found := refusal(error)) is not None:
         print_diagnostics([problem_of(found, "standard output")], {})

@@ -217,22 +217,17 @@ def _layers(found: Breakdown) -> Iterator[str]:
 def _where(found: Breakdown) -> Iterator[str]:
     """Time by part, then bytes."""
     if _timed(found):
-        yield from _times(found)
+        rows = [["time goes to", "prefill", "decode step", "latency"]]
+        for name, cost in found.parts.items():
+            share = _share(found.latency_ns(cost), found.whole_ns)
+            rows.append([name, _time(cost.prefill_ns), _time(cost.decode_ns), share])
+        yield from aligned(rows, "<>", "  ")
         yield ""
     memory = found.metrics["memory"]
     sizes = [(f"weights of {name}", cost.weights_bytes) for name, cost in found.parts.items()]
     sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.costs.reserve_bytes)]
     shown = [[name, _bytes(size), _share(size, memory)] for name, size in sizes if size]
     yield from aligned([["bytes go to", "each device", "memory"], *shown], "<>", "  ")
-
-
-def _times(found: Breakdown) -> Iterator[str]:
-    whole = found.whole_ns
-    rows = [["time goes to", "prefill", "decode step", "latency"]]
-    for name, cost in found.parts.items():
-        share = _share(found.latency_ns(cost), whole)
-        rows.append([name, _time(cost.prefill_ns), _time(cost.decode_ns), share])
-    yield from aligned(rows, "<>", "  ")
 
 
 def _metrics(found: Breakdown) -> Iterator[str]:

@@ -333,10 +333,8 @@ def csv_of(table: CostTable) -> str:
     """Every scenario at every batch of a table. The reserve of a profile is not a cost of any part, and is left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["layer", "attention", "ffn", "batch", "params"]
-        + [f"{scenario}.{metric}" for scenario in table.scenarios for metric in _WRITTEN]
-    )
+    columns = [f"{scenario}.{metric}" for scenario in table.scenarios for metric in _WRITTEN]
+    writer.writerow([*KEYS, *MORE_KEYS, *columns])
     for place, candidates in enumerate(table.scenarios.values()):
         before = [""] * (len(_WRITTEN) * place)
         after = [""] * (len(_WRITTEN) * (len(table.scenarios) - place - 1))

@@ -163,18 +163,6 @@ def kv_bytes_per_token(
     return 2 * split(kv_heads, hardware.gpus) * shape.head_dim * CACHE_BYTES[cache or hardware.kv_dtype]
 
 
-def cached_tokens(hardware: RooflineHardware, window: int | None, work: Workload) -> int:
-    """Return the tokens that the pages of one sequence hold.
-
-    `full`: its final length, as if no sequence is evicted or the batch runs in lock step. `mean`: its mean length, as
-    if sequences come and go and pages are allocated on demand. A window caps either.
-    """
-    output = work.output if hardware.kv_policy == "full" else -(-work.output // 2)
-    length = work.prompt + output
-    tokens = length if window is None else min(length, window)
-    return split(tokens, hardware.page_tokens) * hardware.page_tokens
-
-
 def state_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Fraction:
     """Return the bytes of one sequence's state in one layer on one GPU: the convolution's inputs and the recurrent state."""
     size = state_size(alternative.alone(shape), hardware.gpus)
@@ -184,9 +172,15 @@ def state_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternati
 def sequence_bytes(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> Fraction:
-    """Return the bytes that one sequence keeps in one layer: its KV cache in whole pages, and its state."""
+    """Return the bytes that one sequence keeps in one layer: its KV cache in whole pages, and its state.
+
+    With `full` pages hold its final length, as if no sequence is evicted or the batch runs in lock step; with `mean` its mean
+    length, as if sequences come and go and pages are allocated on demand. A window caps either.
+    """
     own = alternative.alone(shape)
-    tokens = cached_tokens(hardware, own.attended, work)
+    length = work.prompt + (work.output if hardware.kv_policy == "full" else -(-work.output // 2))
+    kept = length if own.attended is None else min(length, own.attended)
+    tokens = split(kept, hardware.page_tokens) * hardware.page_tokens
     cache = tokens * kv_bytes_per_token(hardware, shape, own.cached_heads, alternative.cache)
     return cache + state_bytes(hardware, shape, alternative)
 

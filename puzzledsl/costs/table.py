@@ -250,12 +250,9 @@ NoPeakForDtype = Mistake(
 
 def provenance_of(profile: RooflineHardware) -> str:
     """Return a profile's provenance for the cost table: `roofline h100_sxm (TensorRT-LLM; mean error 3.8% held out)`."""
-    said = [profile.engine] if profile.engine else []
-    if profile.calibration_error is not None:
-        said.append(f"mean error {float(profile.calibration_error):.1%} held out")
-    else:
-        said.append("not calibrated")
-    return f"roofline {profile.profile}" + (f" ({'; '.join(said)})" if said else "")
+    error = profile.calibration_error
+    known = "not calibrated" if error is None else f"mean error {float(error):.1%} held out"
+    return f"roofline {profile.profile} ({'; '.join(filter(None, (profile.engine, known)))})"
 
 
 def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:

@@ -10,22 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_bytes
 from puzzledsl.base.phrases import closest
-from puzzledsl.checker.check import Checked
+from puzzledsl.checker.check import Checked, inspect
+from puzzledsl.checker.context import Context as CheckContext
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, UnknownTarget
 from puzzledsl.plan.space_table import SpaceTable
-
-if TYPE_CHECKING:
-    from puzzledsl.checker.context import Context as CheckContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,6 @@ def open_program(
 
     `build`: the build directory; `build/` beside the file by default. `text` stands for the file's, which need not exist then.
     """
-    from puzzledsl.checker.check import inspect
-
     unsaved = None if text is None else {os.path.realpath(file): text}
     checked, found = inspect(file, dict(settings), unsaved)
     context = None if checked.program is None else context_of(file, checked, build)
@@ -93,10 +89,9 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
     """Return True if a space contains every child of a result."""
     offered = [{(a.name, f.name) for a in c.attention for f in c.ffn} for c in space.layers]
-    taken = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
-    return all(
-        len(layers) == len(offered) and all(map(set.__contains__, offered, layers)) for layers in taken
-    )
+    children = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
+    fits = (len(taken) == len(offered) and all(map(set.__contains__, offered, taken)) for taken in children)
+    return all(fits)
 
 
 def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:

@@ -23,10 +23,9 @@ from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.pipeline.context import Context, Key
+from puzzledsl.pipeline.context import Context, Key, failure_of
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import is_wanted, tasks_of
-from puzzledsl.pipeline.stamps import failure_of
 from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan

@@ -13,9 +13,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import children_evaluated, children_in_full, mentioned_scores, scenarios_read
-from puzzledsl.pipeline.context import Context, Key
+from puzzledsl.pipeline.context import Context, Key, data_fingerprint, digest_of, failure_of, failures
 from puzzledsl.pipeline.errors import NoSolution, NotReady
-from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
 
 if TYPE_CHECKING:
     from puzzledsl.export.gguf_recipe import Importance
@@ -243,7 +242,7 @@ def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
 
 def importance(ctx: Context, space: str, model: Path) -> Importance | None:
     """Return the importance of a model's inputs on the text that a space's children are healed on, or its pieces calibrated."""
-    from puzzledsl.child.healing.run import healing_text
+    from puzzledsl.child.healing.walk import healing_text
     from puzzledsl.export.gguf_recipe import importance_of
     from puzzledsl.models.families.load import load_tokenizer
 

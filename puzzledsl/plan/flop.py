@@ -104,7 +104,9 @@ class StageOneFlop:
         self._work = Workload(batch=1, prompt=first.context, output=1)
         self.parent, self.by_layer = [0] * shape.layers, [0.0] * shape.layers
         self.moved: defaultdict[int, float] = defaultdict(float)
-        calibration, tokens, seen = first.calibration_tokens, first.tokens, seen_tokens(first)
+        calibration, tokens = first.calibration_tokens, first.tokens
+        # those of training and its evaluations
+        seen = tokens + EVALUATIONS * held_out_blocks(tokens, first.context) * first.context
         for own, layers in shape.kinds():
             flop = sum(self.forward(half, own) for half in (ParentAttention(), ParentFfn()))
             for layer in layers:
@@ -154,7 +156,10 @@ class StageOneFlop:
                 channels = alternative.alone(own).channels
                 found += 2 * inputs**3 / 3 + 4 * inputs**2 * own.hidden
                 found += 2 * inputs * own.hidden * (widest(own) if channels else inputs)
-                found += rounding_flop(alternative, own)
+                if alternative.dtype is not None:
+                    weights = alternative.weights(own).items()
+                    on_grid = (w for n, w in weights if is_quantised(n, w.shape) and not w.of_expert)
+                    found += sum(matrix_flop(*weight.shape) for weight in on_grid)
         return found
 
     def _refitted(self, job: BldJob, own: Shape) -> int:
@@ -172,11 +177,6 @@ FLOP_PER_BYTE = 10.0
 FLOAT64, EVALUATIONS = 4, 2
 """Float32 products in the time of one in float64 while GPTQ rounds (a layer of SmolLM2-135M, one core with AVX-512), and passes
 over the held-out tokens: before training, and after it."""
-
-
-def seen_tokens(job: BldJob) -> int:
-    """Return the tokens of training and its evaluations."""
-    return job.tokens + EVALUATIONS * held_out_blocks(job.tokens, job.context) * job.context
 
 
 def work_by_layer(shape: Shape, jobs: Sequence[BldJob]) -> list[float]:
@@ -274,19 +274,8 @@ def eliminated_numbers(channels: int) -> int:
     return total
 
 
-def rounding_flop(alternative: Alternative, own: Shape) -> float:
-    """Return the FLOP of GPTQ's two orders on each matrix, and what its loop over columns takes beside them."""
-    if alternative.dtype is None:
-        return 0.0
-    return sum(
-        matrix_flop(*weight.shape)
-        for name, weight in alternative.weights(own).items()
-        if is_quantised(name, weight.shape) and not weight.of_expert
-    )
-
-
 def matrix_flop(rows: int, columns: int) -> float:
-    """Return the FLOP of rounding a matrix in two orders."""
+    """Return the FLOP of rounding a matrix in GPTQ's two orders, and what its loop over columns takes beside them."""
     return 2 * (4 / 3 * columns**3 + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
 
 

@@ -35,15 +35,10 @@ class SpaceTable:
         ends = 1 if self.space.ends is None else len(self.space.ends.offered)
         return fsum(map(log10, (ends, *(len(c.attention) * len(c.ffn) for c in self.space.layers))))
 
-    @property
-    def shape(self) -> Shape:
-        """The parent's shape."""
-        return self.program.parents[self.space.parent].shape
-
     def distinct(self, sub_block: SubBlock) -> list[Row]:
         """The alternatives of some layers, the parent's first, then in the order written; of unlike layers a row each."""
         found: dict[tuple[Alternative, str], Row] = {}
-        shape = self.shape
+        shape = self.program.parents[self.space.parent].shape
         own_of = {layer: own for own, layers in shape.kinds_of(sub_block) for layer in layers}
         memo: dict[tuple[Alternative, int], Row] = {}
         for layer, choice in enumerate(self.space.layers):

@@ -31,7 +31,7 @@ from puzzledsl.refining.surrogate import Surrogate
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import alone, solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import verify
+from puzzledsl.search.verify import verify
 
 Figures = Mapping[str, Figure]
 """`JUDGE.FIGURE` -> its value and standard error."""
@@ -140,17 +140,6 @@ class Proposal:
     predicted: float
     stderr: float
 
-    def measured(self, loss: float, **judged: Any) -> MeasuredChild:
-        """Return the record of the child with its measured loss, and what else is known of it."""
-        return MeasuredChild(
-            layers=self.solution.layers,
-            origin=self.origin,
-            predicted=self.predicted,
-            predicted_stderr=self.stderr,
-            measured=loss,
-            **judged,
-        )
-
 
 class Proposals:
     """Thompson sampling over a `Surrogate`, and the children that are measured. Deterministic for given losses and seed."""
@@ -172,9 +161,17 @@ class Proposals:
 
     def add(self, proposal: Proposal, loss: float, figures: Figures | None = None) -> MeasuredChild:
         """Note a proposal's measured loss, and refit the scores to it too. `figures`: what judges found."""
-        child = proposal.measured(loss, **self._judged(proposal.solution, figures))
-        self.surrogate.tell(proposal.solution.layers, loss)
-        self.solutions.append(proposal.solution)
+        solution = proposal.solution
+        child = MeasuredChild(
+            layers=solution.layers,
+            origin=proposal.origin,
+            predicted=proposal.predicted,
+            predicted_stderr=proposal.stderr,
+            measured=loss,
+            **self._judged(solution, figures),
+        )
+        self.surrogate.tell(solution.layers, loss)
+        self.solutions.append(solution)
         self.children.append(child)
         return child
 
@@ -204,7 +201,7 @@ class Proposals:
         ranked = self._candidates.ranked(len(self._seen) + 1) if most is None else []
         return next((each for each in ranked if each.layers not in self._seen), None)
 
-    def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, object]:
+    def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, Any]:
         return {}
 
     def _order(self, number: int) -> tuple[object, ...]:
@@ -280,7 +277,7 @@ class JudgedProposals(Proposals):
         drawn = self._drawn(most)
         return None if drawn is None else self._proposed(drawn, "drawn")
 
-    def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, object]:
+    def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, Any]:
         """Keep the least slack of all requirements; return the figures, and the requirements that the child misses."""
         assert figures is not None, "children are judged"
         slacks = [self._slack(judged, figures, sure) for _, judged, sure in self._requirements]

@@ -15,11 +15,11 @@ from itertools import dropwhile
 from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Args, DiagnosticError
 from puzzledsl.base.progress import Part
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
-from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
+from puzzledsl.child.healing.walk import HealingInputs, healed_weights, healing_text
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.errors import ParentAtChance
@@ -121,12 +121,8 @@ class Judges:
         else:
             self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]
-        errors = {key.removesuffix(_ERROR): value for key, value in known.items() if key.endswith(_ERROR)}
-        return {
-            key: Figure(value=value, stderr=errors.get(key))
-            for key, value in known.items()
-            if not key.endswith(_ERROR)
-        }
+        values = {key: value for key, value in known.items() if not key.endswith(_ERROR)}
+        return {key: Figure(value=value, stderr=known.get(key + _ERROR)) for key, value in values.items()}
 
     def keep(self, layers: Sequence[Assignment]) -> None:
         """Keep the healed weights of one child that was measured, for the stage that builds it, and remove those of others."""
@@ -149,9 +145,8 @@ class Judges:
             self._healed[tuple(layers)] = work
             healing = Part(inputs.progress, *self._healing, {"child": title, "part": "heal"})
             given = (inputs.program, inputs.name, inputs.parent_dir, inputs.base, inputs.library, inputs.jobs)
-            healed = healed_weights(
-                HealingInputs(*given, work, healing, inputs.executor, definition=definition)
-            )
+            wanted = HealingInputs(*given, work, healing, inputs.executor, definition=definition)
+            healed = healed_weights(wanted)
             healing.end()
         realise(definition, inputs.parent_dir, inputs.library.load, child, healed=healed)
         found: dict[str, float] = {}
@@ -222,16 +217,10 @@ class _Judge:
         self._plan = plan_of(program, judge.name, *given)
         self._bench = Bench(self._plan, inputs.parent_dir.resolve(), inputs.progress)
         self._parent: Measured | None = None
-        self._kept = next(
-            (
-                requirement.where
-                for requirement in program.searches[inputs.name].requirements
-                if isinstance(requirement, LinearRequirement)
-                and requirement.judged is not None
-                and (requirement.judged.judge, requirement.judged.figure) == (judge.name, "kept")
-            ),
-            None,
-        )
+        required, kept = program.searches[inputs.name].requirements, (judge.name, "kept")
+        linear = [each for each in required if isinstance(each, LinearRequirement)]
+        places = (r.where for r in linear if r.judged and (r.judged.judge, r.judged.figure) == kept)
+        self._kept = next(places, None)
         """The place of a requirement on accuracy kept."""
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
@@ -255,15 +244,9 @@ class _Judge:
             samples = self._parent.samples
             own = compare(PARENT, samples, samples, self._parent.chances).kept.get(POOLED)
             if self._kept is not None and own is not None and own.verdict == "parent_at_chance":
-                raise DiagnosticError(
-                    ParentAtChance(
-                        span_of(self._kept),
-                        judge=self.name,
-                        parent=f"{own.parent:.1%}",
-                        items=own.items,
-                        chance=f"{own.chance:.1%}",
-                    )
-                )
+                shares: Args = {"parent": f"{own.parent:.1%}", "chance": f"{own.chance:.1%}"}
+                span = span_of(self._kept)
+                raise DiagnosticError(ParentAtChance(span, judge=self.name, items=own.items, **shares))
         return self._parent
 
     def figures(self, child: Path, title: str) -> dict[str, Figure]:

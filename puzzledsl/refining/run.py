@@ -14,6 +14,7 @@ requirements.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.child.checkpoint.contents import Pieces
 from puzzledsl.child.definition import model_definition
-from puzzledsl.child.healing.layer import Link, chain, child_digest, first_changed, points
+from puzzledsl.child.healing.layer import Link, chain, first_changed, points
 from puzzledsl.child.healing.walk import HealingGroups
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import LayerDefinition, Refinement, SearchResult, Solution
@@ -155,7 +156,8 @@ class Meter:
         """Return the score's metric for a child after healing. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
         layers = model_definition(inputs.program, inputs.name, solution, inputs.jobs).layers
-        name = (0, "child", child_digest(layers))
+        content = "\n".join(layer.model_dump_json() for layer in layers)
+        name = (0, "child", hashlib.sha256(content.encode()).hexdigest()[:24])
         if name not in self._known.figures:
             if self._children is None:  # the parent runs once, when there is something new to compare with it
                 given = (self._model, inputs.library.load, self._calibration_NS, self._measure, inputs.work)

@@ -55,11 +55,8 @@ class Surrogate:
         self._table, self._dropped = table, dropped
         entries = _entries(table)
         self._places = {entry: place for place, entry in enumerate(entries)}
-        self._runs: dict[Run, int] = {
-            (layer, length): place
-            for (kind, layer, _, length), place in self._places.items()
-            if kind == "run"
-        }
+        runs = ((entry, place) for entry, place in self._places.items() if entry[0] == "run")
+        self._runs: dict[Run, int] = {(first, length): place for (_, first, _, length), place in runs}
         self._values_I = np.array([*entries.values()])
         typical = float(np.median(np.abs(self._values_I))) if entries else 0.0
         self._sizes_I = np.maximum(np.abs(self._values_I), typical / 100 or 1e-9)
@@ -148,10 +145,8 @@ def _prior(entries: Sequence[Entry], layers: int) -> Floats:
     """Return the prior covariance of the entries' relative errors, [I, I]."""
     own = np.array([OWN_RUN if kind == "run" else OWN for kind, *_ in entries])
     shared = [_shared(entry, layers) for entry in entries]
-    columns: dict[tuple[object, ...], int] = {}
-    for errors in shared:
-        for name, _ in errors:
-            columns.setdefault(name, len(columns))
+    names = dict.fromkeys(name for errors in shared for name, _ in errors)
+    columns = {name: column for column, name in enumerate(names)}
     loadings_IF = np.zeros((len(entries), len(columns)))
     for place, errors in enumerate(shared):
         for name, deviation in errors:

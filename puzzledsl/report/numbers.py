@@ -91,8 +91,7 @@ def of_unit(value: float, unit: str) -> Number:
         case "seconds":
             return seconds(value)
         case "tokens_per_s":
-            number = rate(value)
-            return Number(f"{number.text} tok/s", value)
+            return Number(f"{rate(value).text} tok/s", value)
         case "requests_per_s":
             return Number(f"{rate(value).text} req/s", value)
         case _:

@@ -46,26 +46,23 @@ def render(found: Artefacts, source_text: str) -> str:
     name = main_search(found)
     subject = Subject(found, name) if name else None
     infeasible = {n: r for n, r in found.results.items() if r.status == "infeasible"}
-    page = (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            **_head(found, subject),
-            **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
-            subject=subject,
-            texts=found.texts,
-            unreadable=found.unreadable,
-            version=__version__,
-            statuses=STATUS,
-            interval=interval_text,
-            number_of=number_of,
-            pooled_last=pooled_last,
-            conflicts={name: result.conflict for name, result in infeasible.items() if result.conflict},
-            libraries=[*libraries(found)],
-            source=normalise(source_text).removesuffix("\n").split("\n"),
-            source_name=Path(found.program.source).name,
-            failures=[failure for failure in found.failures if failure.stage != "report"],
-        )
+    template = environment().get_template("report.html.j2")
+    page = template.render(
+        **_head(found, subject),
+        **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
+        subject=subject,
+        texts=found.texts,
+        unreadable=found.unreadable,
+        version=__version__,
+        statuses=STATUS,
+        interval=interval_text,
+        number_of=number_of,
+        pooled_last=pooled_last,
+        conflicts={name: result.conflict for name, result in infeasible.items() if result.conflict},
+        libraries=[*libraries(found)],
+        source=normalise(source_text).removesuffix("\n").split("\n"),
+        source_name=Path(found.program.source).name,
+        failures=[failure for failure in found.failures if failure.stage != "report"],
     )
     return page + "\n"
 

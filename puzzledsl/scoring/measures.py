@@ -57,10 +57,8 @@ class Vocabulary:
     def expected(self, normed_PH: Tensor, logsumexp_P: Tensor, rows_VH: Tensor | None = None) -> Tensor:
         """Return e, the mean of the head's rows, or of another's, under the model's own probabilities, float32 [P, H]."""
         rows_VH = self.weight_VH if rows_VH is None else rows_VH
-        found = []
-        for rows, total_P in zip(
-            torch.split(normed_PH, self._positions), torch.split(logsumexp_P, self._positions), strict=True
-        ):
+        found, given = [], (torch.split(each, self._positions) for each in (normed_PH, logsumexp_P))
+        for rows, total_P in zip(*given, strict=True):
             mean_PH = torch.zeros_like(rows, dtype=torch.float32)
             for part_PH in self._over(rows, partial(_expected, rows_VH, total_P)):
                 mean_PH += part_PH
@@ -147,9 +145,7 @@ class Divergence:
         """Set the parent's final hidden states after the last norm, one [B, S, H] for each group."""
         states_PH, words = self.states_of(normed), self._vocabulary
         total_P = words.logsumexp(states_PH)
-        self._parent = _Parent(
-            states_PH=states_PH, logsumexp_P=total_P, expected_PH=words.expected(states_PH, total_P)
-        )
+        self._parent = _Parent(states_PH, total_P, words.expected(states_PH, total_P))
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
         """Return a child's metrics from its final hidden states; `head_VH`: a head of its own [V, H]."""
@@ -238,10 +234,8 @@ class Accuracy:
         for (i, j, _), of_choice in zip(flat, torch.split(log_probs_M, lengths), strict=True):
             item = self._items[i]
             scores[i][j] = float(of_choice.sum()) / (len(item.choices[j]) if item.normalised else 1)
-        right = [
-            max(range(len(s)), key=s.__getitem__) == item.answer
-            for s, item in zip(scores, self._items, strict=True)
-        ]
+        answers = [max(range(len(each)), key=each.__getitem__) for each in scores]
+        right = [answer == item.answer for answer, item in zip(answers, self._items, strict=True)]
         return sum(right) / max(1, len(right))
 
 

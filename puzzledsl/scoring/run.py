@@ -23,8 +23,7 @@ from torch import Tensor
 
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.healing.run import healing_text
-from puzzledsl.child.healing.walk import HealingGroups
+from puzzledsl.child.healing.walk import HealingGroups, healing_text
 from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.data.counts import Budget
@@ -384,15 +383,10 @@ def _digests(
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     method, parent_dir = inputs.method, inputs.parent_dir
     pieces = inputs.library.checksums()
-    parts = [
-        [
-            r.layer,
-            r.table,
-            r.name,
-            *(pieces.get(p.piece or "", "") if p.alternative.trainable else "" for p in r.parts),
-        ]
-        for r in todo
-    ]
+    parts: list[list[object]] = []
+    for r in todo:
+        made = (pieces.get(p.piece or "", "") if p.alternative.trainable else "" for p in r.parts)
+        parts.append([r.layer, r.table, r.name, *made])
     settings = method.model_dump_json(exclude=None if method.healed else {"healed"})
     # with settings of earlier versions, so that tables stay the same bytes
     for setting, written in FORMER_SETTINGS.items():

@@ -191,9 +191,8 @@ class Sweep:
         layer, run = replacement.layer_of(self.model, self._library), self.runner
         if run.paged or any(part.sub_block == "attention" for part in replacement.parts):
             return [run.run_layer(replacement.layer, hidden, layer) for hidden, _ in groups]
-        return [
-            run.run_ffn(replacement.layer, attended, layer) for _, attended in groups if attended is not None
-        ]
+        known = (attended for _, attended in groups if attended is not None)
+        return [run.run_ffn(replacement.layer, attended, layer) for attended in known]
 
     def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Figures]:
         """Measure a unit above the last layer."""
@@ -226,15 +225,6 @@ METHOD = "1"
 def points_at_a_time(runs: Sequence[Run]) -> int:
     """Return an upper bound n on the streams alive at once. Each may take 1 / n of the free memory; larger ones go to a file."""
     return 2 * max((run.length for run in runs), default=1) + 14
-
-
-def needed_from(layer: int, layers: int, without: Absent) -> int:
-    """Return the first point of the parent's stream that children need which differ from it in this layer or further up.
-
-    It is that of the sub-block in front of the layer: if the layer is dropped, that sub-block has another goal.
-    """
-    before = [point for point in points(layers, without) if point < point_of(layer, "attention")]
-    return before[-1] if before else 0
 
 
 @dataclass(frozen=True)
@@ -298,10 +288,12 @@ class HealedSweep(Sweep):
     def _points(self, healed: HealedReplacement, *, below: int) -> Points:
         """Return the parent's streams that a child needs, without workers running its layers; drop those below `below`."""
         wanted = {healed.start, *(p for link in healed.changed for p in (link.point, link.goal))}
-        top, lowest = max(wanted), needed_from(below, len(self.runner), self._without)
+        # further children need the sub-block in front of the layer: if that is dropped, it has another goal
+        of_parent = points(len(self.runner), self._without)
+        lowest = max((point for point in of_parent if point < point_of(below, "attention")), default=0)
         if lowest < self._lowest:  # a worker gets lower layers again when another worker is lost
             self._healing = None
-        self._groups.parent.at(top)
+        self._groups.parent.at(max(wanted))
         self._groups.parent.drop_below(lowest)
         self._lowest = lowest
         return {point: self._groups.parent.at(point) for point in sorted(wanted)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,12 +13,11 @@ from puzzledsl.ir.references import places_of
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
 from puzzledsl.search.batches import Floors, Found, best_of
-from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Effort, Problem
-from puzzledsl.search.problem.metrics import Child, Layers, report
+from puzzledsl.search.problem.instance import Effort
+from puzzledsl.search.problem.metrics import Box, Child, Layers, report
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
-from puzzledsl.search.verify.verify import verify
+from puzzledsl.search.verify import verify
 
 MAX_ROUNDING_CUTS = 100
 
@@ -42,7 +40,9 @@ def best_meeting_all(problems: Problems, effort: Effort, floors: Floors | None =
     known, tables = {} if floors is None else floors, problems.tables
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, known)
-        if found.layers is None or is_right(tables, problems.at(Box.at(found.batches)), found.layers):
+        if found.layers is None or all(row.exact for row in problems.at(Box.at(found.batches)).rows):
+            return found
+        if Child(tables, found.layers, found.batches).is_right():
             return found
         problems = _cut_off(problems, found.layers, 1)
     return replace(found, layers=None, proven=False)
@@ -51,13 +51,6 @@ def best_meeting_all(problems: Problems, effort: Effort, floors: Floors | None =
 def _cut_off(problems: Problems, layers: tuple[Assignment, ...], apart: int) -> Problems:
     """Return the problems without the models that differ from `layers` in fewer than `apart` layers."""
     return problems.changed(lambda problem, _: problem.with_rows(problem.apart_from(layers, apart)))
-
-
-def is_right(tables: Tables, problem: Problem, layers: tuple[Assignment, ...]) -> bool:
-    """True if an answer of a single box's problem meets the requirements exactly, not only in rounded integers."""
-    if all(row.exact for row in problem.rows):
-        return True
-    return Child(tables, layers, problem.batches).is_right()
 
 
 def solution_of(tables: Tables, layers: Layers, batches: dict[str, int]) -> Solution:
@@ -86,10 +79,9 @@ def result_of(tables: Tables, found: Sequence[Found], gap: float) -> SearchResul
         return result.model_copy(update={"bound": None}) if first.proven else result
     child = Child(tables, first.layers, first.batches)
     value, bound = child.linear(tables.search.objective), first.bound
-    apart = 0.0 if value == bound else math.inf
+    reached = 0.0 if value == bound else None
     if bound is not None and value and value != bound:
-        apart = float(abs(value - bound) / abs(value))
-    reached = apart if math.isfinite(apart) else None
+        reached = float(abs(value - bound) / abs(value))
     optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
     parent = replace(child, batches=report(child)[0]).parent()
     answer = {

@@ -13,9 +13,9 @@ from fractions import Fraction
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import NONE, minimise
-from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import INFINITE, Effort, Outcome, Problem, Row
+from puzzledsl.search.problem.metrics import Box
 from puzzledsl.search.problem.problem import Problems, without_larger
 
 MOST_GUESSES = 3

@@ -24,9 +24,8 @@ from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreT
 from puzzledsl.search.answer import result_of, several
 from puzzledsl.search.batches import best_of
 from puzzledsl.search.cpsat.solve import model_of
-from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Effort
-from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.metrics import Box, Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.tables import tables_of
 
@@ -60,9 +59,8 @@ def solve_built(
     search, problems = tables.search, builder.all()
     progress.start(f"solving {search.name}", 1)
     time_s, gap = float(search.solver.time_s), float(search.solver.gap)
-    effort = Effort.of(
-        time_s - min(FOR_VERIFYING_S, FOR_VERIFYING * time_s), gap, search.solver.seed, workers
-    )
+    own_s = time_s - min(FOR_VERIFYING_S, FOR_VERIFYING * time_s)
+    effort = Effort.of(own_s, gap, search.solver.seed, workers)
     found = several(problems, search.solutions, search.apart, effort)
     result = result_of(tables, found, gap)
     if result.status == "infeasible" and explain:
@@ -103,10 +101,7 @@ UNITS = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", REQ_PER_S: "req/s", FLOP
 
 
 def solve_frontier(
-    program: nodes.Program,
-    frontier: str,
-    costs: CostTable,
-    scores: Mapping[str, ScoreTable],
+    program: nodes.Program, frontier: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> FrontierResult:
     """Solve a frontier's search at each bound, in place of its own ones. Raises DiagnosticError if a table is missing."""
     here = program.frontiers[frontier]

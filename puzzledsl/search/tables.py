@@ -141,9 +141,8 @@ class Tables:
 
     def of_parent(self, batches: Mapping[str, int]) -> dict[str, int]:
         """Return the batches that the parent is taken at beside a child: the child's, under traffic its own."""
-        return {
-            n: self.largest_batch(n, self.parent) if self.is_traffic(n) else b for n, b in batches.items()
-        }
+        own = {name: self.largest_batch(name, self.parent) for name in batches if self.is_traffic(name)}
+        return {**batches, **own}
 
     def batch_choices(self) -> Iterator[dict[str, int]]:
         """Yield every combination of candidate batches of the search's scenarios, smallest first."""

@@ -25,7 +25,7 @@ from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.checkpoint.contents import child_config, load_child, write_safetensors
-from puzzledsl.child.healing.run import blocks_read
+from puzzledsl.child.healing.walk import blocks_read
 from puzzledsl.data.streams import TokenRows, rows_behind, token_rows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain

@@ -102,7 +102,7 @@ VERIFIED = """            "prompt_flops": Fraction(sum(c.prefill_flop for c in c
 
 def add_metric(tree: Tree) -> None:
     tree.insert("puzzledsl/ir/metric_records.py", '    Metric(\n        "cost_per_mtok"', METRIC)
-    tree.insert("puzzledsl/search/verify/model.py", '            "batch": Fraction(batch),', VERIFIED)
+    tree.insert("puzzledsl/search/verify.py", '            "batch": Fraction(batch),', VERIFIED)
 
 
 def test_a_metric(tree: Tree) -> None:

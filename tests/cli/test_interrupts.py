@@ -28,7 +28,7 @@ def command():
 """,
     "swallows it": f"""
 def command():
-    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.process import Reporter
     try:
         {PRESS}
     except KeyboardInterrupt:

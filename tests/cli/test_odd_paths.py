@@ -40,7 +40,7 @@ def test_an_unreadable_directory_cannot_be_read() -> None:
     here.chmod(0o755)
     (here / "build").mkdir(mode=0o300)
     code = (
-        "import os, sys; from pathlib import Path; from puzzledsl.pipeline.process.locks import disk_errors\n"
+        "import os, sys; from pathlib import Path; from puzzledsl.pipeline.process import disk_errors\n"
         "from puzzledsl.base.diagnostics import DiagnosticError\n"
         "import puzzledsl.pipeline.errors\n"
         "os.chown(sys.argv[1], 65534, 65534); os.setuid(65534)\n"

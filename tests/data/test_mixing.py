@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.counts import most_blocks, turns
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.stamps import data_fingerprint
+from puzzledsl.pipeline.context import data_fingerprint
 from tests.blocks import token_blocks
 from tests.data.chats import WHERE, failure, text
 from tests.tiny import tiny_tokenizer

@@ -30,7 +30,7 @@ def test_uptraining_fits_its_budget(tmp_path: Path) -> None:
 @pytest.mark.states("uptrain.text")
 def test_uptraining_reads_behind_what_the_child_was_made_from(tmp_path: Path) -> None:
     """As `tests/child/healing/test_text.py` checks on tokens."""
-    from puzzledsl.child.healing.run import blocks_read
+    from puzzledsl.child.healing.walk import blocks_read
 
     body = "{ tokens = 8Ki, context = 256, calibration = 2Ki, heal = 12Ki }"
     found = program(

@@ -14,9 +14,9 @@ import pytest
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.pipeline.context import record
 from puzzledsl.pipeline.errors import NotReady
-from puzzledsl.pipeline.process.locks import Holder
-from puzzledsl.pipeline.stamps import record
+from puzzledsl.pipeline.process import Holder
 from tests.commands import told
 from tests.documents import ROOT
 from tests.pipeline.test_refining import REFINED

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.context import Stamps
 from tests.interrupting import faults
 from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT, contents, forget_after
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.context import Stamps
 from tests.commands import said
 from tests.forked import pzl
 from tests.pipeline.tiny_program import SOURCE, read, write_tiny_program

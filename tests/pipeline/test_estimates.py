@@ -18,7 +18,7 @@ from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, DryRun, Estimator, dry_run, statuses
-from puzzledsl.pipeline.process.reporter import Reporter
+from puzzledsl.pipeline.process import Reporter
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.commands import said
 from tests.pipeline.tiny_program import write_tiny_program

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from puzzledsl.pipeline.process.locks import at_work
+from puzzledsl.pipeline.process import at_work
 from tests import forked
 from tests.commands import said
 from tests.pipeline.tiny_program import ENVIRONMENT, contents, events
@@ -17,7 +17,7 @@ import sys, time
 from pathlib import Path
 
 from puzzledsl.cli import loading
-from puzzledsl.pipeline.process.locks import locked
+from puzzledsl.pipeline.process import locked
 sys.argv = ["pzl", "run"]
 with locked(loading.context(Path({program!r}), None, None)):
     Path({program!r}).with_name("held").touch()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from puzzledsl.base.progress import Part
-from puzzledsl.pipeline.process import reporter
-from puzzledsl.pipeline.process.reporter import Reporter
+from puzzledsl.pipeline import process as reporter
+from puzzledsl.pipeline.process import Reporter
 
 
 class Clock:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.context import Stamps
 from puzzledsl.pipeline.tasks import TASKS
 from tests.commands import said, told
 from tests.pipeline.tiny_program import events, ran, started, told_states

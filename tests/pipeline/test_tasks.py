@@ -6,9 +6,9 @@ from pathlib import Path
 
 from puzzledsl.cli import loading
 from puzzledsl.ir import nodes
+from puzzledsl.pipeline.context import Stamps, data_fingerprint
 from puzzledsl.pipeline.dry_run import MEANINGS
 from puzzledsl.pipeline.execute import tasks_of
-from puzzledsl.pipeline.stamps import Stamps, data_fingerprint
 from puzzledsl.pipeline.tasks import TASKS
 from tests.pipeline.tiny_program import write_tiny_program
 

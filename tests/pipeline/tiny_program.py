@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.context import Stamps
 from puzzledsl.pipeline.tasks import TASKS
 from tests import forked
 from tests.commands import told

@@ -11,7 +11,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.healing.run import HealingInputs, healed_weights
+from puzzledsl.child.healing.walk import HealingInputs, healed_weights
 from puzzledsl.models.families.load import load_parent
 from tests.scoring.cases import Case
 

@@ -16,8 +16,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing import walk
-from puzzledsl.child.healing.run import healing_text
-from puzzledsl.child.healing.walk import JUDGING_PART, heal
+from puzzledsl.child.healing.walk import JUDGING_PART, heal, healing_text
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.access import family_of

@@ -16,7 +16,7 @@ import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.cli.main import run as cli
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment, Solution
-from puzzledsl.search.verify.verify import verify
+from puzzledsl.search.verify import verify
 from tests.cases import more
 from tests.language.rules import codes, holds, refused
 

@@ -263,8 +263,13 @@ def from_parent(directory: Path) -> ChildFiles:
 def _open(directory: Path, config: PreTrainedConfig) -> ChildFiles:
     shape = access.base_shape_of(config)
     layers = access.blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
-    weights = load.weights_in(directory, config)
-    return ChildFiles(shape, _base_content(load.read_config_json(directory)), config, layers, weights)
+    content = load.read_config_json(directory)
+    base = base_content(content) if is_child(content) else content
+    # the fields that describe a child or this machine are left out
+    dropped = {*load.OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
+    kept = {key: value for key, value in base.items() if key not in dropped}
+    kept["model_type"] = base["model_type"]
+    return ChildFiles(shape, kept, config, layers, load.weights_in(directory, config))
 
 
 def from_definition(
@@ -357,11 +362,3 @@ def _put(
         exact = on_grid or name in FAMILIES[shape.family].mixture.exact
         own_dtype = torch.float32 if exact else dtype
         weights[own + name] = LazyTensor(size, own_dtype, reader(name, own_dtype))
-
-
-def _base_content(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config.json, with the base family's sizes, without the fields that describe a child or this machine."""
-    base = base_content(content) if is_child(content) else content
-    dropped = {*load.OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
-    kept = {key: value for key, value in base.items() if key not in dropped}
-    return kept | {"model_type": base["model_type"]}

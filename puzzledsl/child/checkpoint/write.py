@@ -74,15 +74,14 @@ def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[Diagnostic]:
     for folder, folders, names in os.walk(directory):
         for name in folders:
             if (path := Path(folder, name)).is_symlink():
-                yield UntrustedCode(
-                    None, path=path, reason="it is a link to a folder, whose code is not compared"
-                )
+                reason = "it is a link to a folder, whose code is not compared"
+                yield UntrustedCode(None, path=path, reason=reason)
         for name in names:
             path = Path(folder, name)
             if path.suffix.lower() in CODE_SUFFIXES:
                 expected = shipped.get(name) if path.parent == directory else None
-                if (reason := _difference(path, expected)) is not None:
-                    yield UntrustedCode(None, path=path, reason=reason)
+                if (differs := _difference(path, expected)) is not None:
+                    yield UntrustedCode(None, path=path, reason=differs)
 
 
 def _difference(path: Path, expected: bytes | None) -> str | None:
@@ -169,36 +168,29 @@ def _format(precision: Precision) -> str:
 
 
 def _group(precision: Precision, group: int | None, modules: list[str]) -> dict[str, Any]:
-    strategy: dict[str, Any] = {"strategy": "channel"}
-    if group is not None:
-        strategy = {"strategy": "group", "group_size": group}
-    weights = {
-        "num_bits": precision.bits,
-        "type": "int" if precision.high else "float",
-        "symmetric": True,
-        "dynamic": False,
-        **strategy,
-    }
-    targets = [f"re:{pattern}$" for pattern in _patterns(modules)]
-    return {
-        "format": _format(precision),
-        "targets": targets,
-        "weights": weights,
-        "input_activations": None,
-        "output_activations": None,
-    }
-
-
-def _patterns(modules: list[str]) -> list[str]:
-    """Return regular expressions that match these modules alone: one for each name inside a layer."""
+    """Return the settings of modules of one type. A regular expression matches those of one name inside a layer."""
     layers: dict[tuple[str, str], list[str]] = {}
     for module in modules:
         start, index, inside = cast("re.Match[str]", re.fullmatch(r"(.*?)\.(\d+)\.(.*)", module)).groups()
         layers.setdefault((start, inside), []).append(index)
-    return [
-        rf"{re.escape(start)}\.({'|'.join(indices)})\.{re.escape(inside)}"
-        for (start, inside), indices in layers.items()
-    ]
+    size: dict[str, int] = {} if group is None else {"group_size": group}
+    return {
+        "format": _format(precision),
+        "targets": [
+            rf"re:{re.escape(start)}\.({'|'.join(indices)})\.{re.escape(inside)}$"
+            for (start, inside), indices in layers.items()
+        ],
+        "weights": {
+            "num_bits": precision.bits,
+            "type": "int" if precision.high else "float",
+            "symmetric": True,
+            "dynamic": False,
+            "strategy": "channel" if group is None else "group",
+            **size,
+        },
+        "input_activations": None,
+        "output_activations": None,
+    }
 
 
 def _stored(
@@ -211,22 +203,16 @@ def _stored(
     def codes() -> Codes:
         return stored_codes(weight.read(), precision, f"`{name}`")
 
-    module = name.removesuffix(".weight")
-    found = {
-        f"{module}.weight_scale": LazyTensor(
-            (rows, columns // size), scales, lambda: codes().scales.to(scales)
-        )
-    }
+    scaled = LazyTensor((rows, columns // size), scales, lambda: codes().scales.to(scales))
+    own = f"{name.removesuffix('.weight')}.weight"
     if not precision.high:
         fp8 = torch.float8_e4m3fn
-        return {name: LazyTensor(weight.shape, fp8, lambda: codes().codes.to(fp8)), **found}
-    words = math.ceil(columns * precision.bits / WORD)
+        return {name: LazyTensor(weight.shape, fp8, lambda: codes().codes.to(fp8)), f"{own}_scale": scaled}
+    words = rows, math.ceil(columns * precision.bits / WORD)
     return {
-        f"{module}.weight_packed": LazyTensor(
-            (rows, words), torch.int32, lambda: packed(codes().codes, precision.bits)
-        ),
-        **found,
-        f"{module}.weight_shape": LazyTensor.of(torch.tensor([rows, columns])),
+        f"{own}_packed": LazyTensor(words, torch.int32, lambda: packed(codes().codes, precision.bits)),
+        f"{own}_scale": scaled,
+        f"{own}_shape": LazyTensor.of(torch.tensor([rows, columns])),
     }
 
 
@@ -376,9 +362,8 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
 
 def mlx_code() -> str:
     """Return the model code of a directory for mlx-lm, the same for every child."""
-    return (resources.files("puzzledsl.child.checkpoint") / "remote" / MLX_MODEL_FILE).read_text(
-        encoding="utf-8"
-    )
+    file = resources.files("puzzledsl.child.checkpoint") / "remote" / MLX_MODEL_FILE
+    return file.read_text(encoding="utf-8")
 
 
 def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:

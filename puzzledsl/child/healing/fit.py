@@ -223,9 +223,8 @@ def _put_on_grid(
     found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision, gram.tokens)
     change_PH = (found_HP - grid.weight).T
     effects = [partial(_product, change_PH), partial(_product, 0 * change_PH)]
-    better = (
-        choose_shares(sub_block, effects, held_out)[0] > 0.5
-    )  # beyond the half, the whole step has less error
+    # beyond the half, the whole step has less error
+    better = choose_shares(sub_block, effects, held_out)[0] > 0.5
     if better:
         sub_block.put_on_grid(found_HP)
     return better

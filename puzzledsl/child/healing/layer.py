@@ -16,7 +16,6 @@ of matrices (the H outputs without one), Q = 2 H.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -93,12 +92,6 @@ def first_changed(links: Sequence[Link], of_parent: Sequence[int]) -> int:
     """
     agree = (link.intact and link.point == point for link, point in zip(links, of_parent, strict=False))
     return next((index for index, intact in enumerate(agree) if not intact), len(links))
-
-
-def child_digest(layers: Sequence[LayerDefinition]) -> str:
-    """Return a name for a child: a digest (24 hex digits) of its alternatives and pieces."""
-    content = "\n".join(layer.model_dump_json() for layer in layers)
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
 MOST_CHANNELS = 8192
@@ -200,14 +193,6 @@ class ExpertByExpert(nn.Module):
         return dict(self.split.named(self.matrices_HP))
 
 
-def split_experts(module: nn.Module) -> StackedExperts | ExpertByExpert | None:
-    """Return a mixture's module split before its down projections; None for other modules."""
-    if not isinstance(getattr(module, "experts", None), nn.Module):
-        return None
-    split = SplitMixture(module)
-    return StackedExperts(split) if sum(split.sizes) <= MOST_CHANNELS else ExpertByExpert(split)
-
-
 SWEEPS = 5
 """Passes over the experts."""
 
@@ -283,14 +268,13 @@ class ChildSubBlock:
                 weight = pieces_weights[f"{self.name}.weight"].to(last.weight.device)
                 self.grid = Grid(PRECISIONS[link.alternative.dtype], weight.float())
             setattr(self._module, self.name, nn.Identity())
-        elif link.alternative.dtype is None:
-            match split_experts(self._module):
-                case StackedExperts() as stacked:
-                    self._module, self.last = stacked, stacked.down
-                case ExpertByExpert() as experts:
-                    self._module, self.last = nn.Identity(), experts
-                case None:
-                    pass
+        elif link.alternative.dtype is None and isinstance(getattr(self._module, "experts", None), nn.Module):
+            split = SplitMixture(self._module)
+            if sum(split.sizes) <= MOST_CHANNELS:
+                self._module = stacked = StackedExperts(split)
+                self.last = stacked.down
+            else:
+                self._module, self.last = nn.Identity(), ExpertByExpert(split)
         self.channels_H = self._channels(model)
         """Factor of each channel between the last map's output and what is added; None: 1."""
 

@@ -74,7 +74,7 @@ def solve(
     from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import solved
-    from puzzledsl.pipeline.process.locks import holder_of, locked
+    from puzzledsl.pipeline.process import holder_of, locked
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     try:
@@ -118,7 +118,7 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, shown_path
     from puzzledsl.pipeline.execute import solved_frontier
-    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.process import locked
 
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
     results, problems = [], list[Diagnostic]()

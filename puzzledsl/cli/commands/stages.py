@@ -82,7 +82,7 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.base.render import to_json
     from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all, summary
     from puzzledsl.pipeline.inputs import evaluation_of
-    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.process import Reporter
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, findings
 
     problems = list[Diagnostic]()
@@ -115,7 +115,7 @@ def status(ctx: Context, json: JsonOption = False) -> None:
     """
     from puzzledsl.data.counts import counts_in
     from puzzledsl.pipeline.dry_run import status_json, statuses
-    from puzzledsl.pipeline.process.locks import at_work
+    from puzzledsl.pipeline.process import at_work
 
     found, holder = list(statuses(ctx)), at_work(ctx.build.root)
     if json:
@@ -141,8 +141,7 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool =
     """
     from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import execute
-    from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.process import Reporter, locked
     from puzzledsl.pipeline.tasks import TASKS
 
     task = TASKS[stage]
@@ -285,7 +284,7 @@ def eval_(ctx: Context, names: NamesArgument = None) -> None:
 def report(ctx: Context) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.pipeline.execute import execute
-    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.process import locked
     from puzzledsl.pipeline.tasks.children import Report
 
     with locked(ctx):

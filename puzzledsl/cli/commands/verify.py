@@ -45,7 +45,7 @@ def verify_export(
     """
     from puzzledsl.export.verify import verify, verify_gguf
     from puzzledsl.ir.tables import EngineCheck
-    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.process import Reporter
 
     engines = _chosen(runtime if gguf is None else "llama_cpp")
     _refuse_absent(engines if runtime != "all" or gguf is not None else [])
@@ -129,7 +129,7 @@ def verify_load(
     """
     from puzzledsl.ir.base import span_of
     from puzzledsl.measure.errors import NotServed
-    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.process import Reporter
     from puzzledsl.serving.load import LoadFailed
 
     try:

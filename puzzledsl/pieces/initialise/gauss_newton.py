@@ -79,9 +79,8 @@ def downhill(curvatures: Iterable[Curvature], gradient: Sequence[Tensor]) -> lis
     for curvature in curvatures:
         stacked = torch.cat([gradient[at] for at in curvature.maps])
         steps = (curvature.outputs @ stacked @ curvature.inputs).neg_()
-        found |= zip(
-            curvature.maps, torch.split(steps, [len(gradient[at]) for at in curvature.maps]), strict=True
-        )
+        sizes = [len(gradient[at]) for at in curvature.maps]
+        found |= zip(curvature.maps, torch.split(steps, sizes), strict=True)
     return [found[at] for at in range(len(gradient))]
 
 
@@ -162,20 +161,17 @@ class Fit(Generic[B]):
     def run(self, points: int = POINTS) -> bool:
         """Fit with at most `points` steps. Return False, weights unchanged, if none improves on the unseen batches."""
         with repeatable(self.linears[0].weight.device):
-            return self._run(points)
-
-    def _run(self, points: int) -> bool:
-        curved = self.fitted[: math.ceil(CURVED_SHARE * len(self.fitted))]
-        self._curvatures = curvatures(self.linears, self.residual, curved)
-        start = best = self._weights()
-        least, misses = self._unseen_square(), 0
-        for weights in itertools.islice(self._steps(), points):
-            self._set(weights)
-            if (square := self._unseen_square()) < least:
-                best, least, misses = weights, square, 0
-            elif (misses := misses + 1) == MISSES:
-                break  # what comes next fits the fitted batches alone
-        self._set(best)
+            curved = self.fitted[: math.ceil(CURVED_SHARE * len(self.fitted))]
+            self._curvatures = curvatures(self.linears, self.residual, curved)
+            start = best = self._weights()
+            least, misses = self._unseen_square(), 0
+            for weights in itertools.islice(self._steps(), points):
+                self._set(weights)
+                if (square := self._unseen_square()) < least:
+                    best, least, misses = weights, square, 0
+                elif (misses := misses + 1) == MISSES:
+                    break  # what comes next fits the fitted batches alone
+            self._set(best)
         return best is not start
 
     def _steps(self) -> Iterator[Weights]:

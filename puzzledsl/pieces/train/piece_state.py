@@ -214,9 +214,8 @@ class PieceState:
             return {}
         kept = self.student.weights()
         kept |= {f"best.{name}": weight for name, weight in self._best_weights.items()}
-        kept["examined"] = torch.tensor(
-            [self._best, self._stale, self.stopped, self.done], dtype=torch.float64
-        )
+        examined = [self._best, self._stale, self.stopped, self.done]
+        kept["examined"] = torch.tensor(examined, dtype=torch.float64)
         for name, weight in self.student.trained.named_parameters():
             for what, value in self._optimizer.state.get(weight, {}).items():
                 kept[f"{what}.{name}"] = value
@@ -335,8 +334,26 @@ class MicroBatches:
     ) -> Tensor:
         """Run one layer and its pieces on a batch; return the output [B, S, H], on the host if in parts."""
         if len(hidden_BSH) <= self.blocks:
-            return self._whole(layer_idx, pieces, hidden_BSH.to(self._runner.device), visit)
-        return self._parts(layer_idx, pieces, hidden_BSH, visit)
+            hidden_BSH = hidden_BSH.to(self._runner.device)
+            trace = self._traced(layer_idx, hidden_BSH)
+            for piece in pieces:  # one piece's gradients exist at a time
+                visit.whole(piece, hidden_BSH, trace)
+                visit.update(piece)
+            for piece in pieces:  # when all have seen the batch, which one may have no memory for
+                visit.end(piece)
+            return trace.output
+
+        def part(part_BSH: Tensor) -> Tensor:
+            trace = self._traced(layer_idx, part_BSH)
+            for piece in pieces:
+                visit.part(piece, part_BSH, trace)
+            return trace.output
+
+        leaving_BSH = self._collected(hidden_BSH, part)
+        for piece in pieces:
+            visit.update(piece)
+            visit.end(piece)
+        return leaving_BSH
 
     def forward(self, layers: Sequence[int], hidden_BSH: Tensor) -> Tensor:
         """Run consecutive layers without pieces on a batch. Return the last one's output, [B, S, H]."""
@@ -350,32 +367,6 @@ class MicroBatches:
         if len(hidden_BSH) <= self.blocks:
             return part(hidden_BSH.to(self._runner.device))
         return self._collected(hidden_BSH, part)
-
-    def _whole(
-        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
-    ) -> Tensor:
-        trace = self._traced(layer_idx, hidden_BSH)
-        for piece in pieces:  # one piece's gradients exist at a time
-            visit.whole(piece, hidden_BSH, trace)
-            visit.update(piece)
-        for piece in pieces:  # when all have seen the batch, which one may have no memory for
-            visit.end(piece)
-        return trace.output
-
-    def _parts(
-        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
-    ) -> Tensor:
-        def part(part_BSH: Tensor) -> Tensor:
-            trace = self._traced(layer_idx, part_BSH)
-            for piece in pieces:
-                visit.part(piece, part_BSH, trace)
-            return trace.output
-
-        leaving_BSH = self._collected(hidden_BSH, part)
-        for piece in pieces:
-            visit.update(piece)
-            visit.end(piece)
-        return leaving_BSH
 
     def _collected(self, hidden_BSH: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the results of `run` on each micro-batch, together, in the host's memory."""

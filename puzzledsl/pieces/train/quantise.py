@@ -143,9 +143,8 @@ def quantise(students: Sequence[Student], statistics: LayerStatistics, method: M
     ]
     if not todo:
         return
-    few = (
-        len(todo) < 2 * torch.get_num_threads()
-    )  # an FFN takes twice as long as an attention: one thread would wait
+    # an FFN takes twice as long as an attention: one thread would wait
+    few = len(todo) < 2 * torch.get_num_threads()
     with Workers(statistics.attention.xx.device, most=1 if few else len(todo)) as workers:
         for (module, *_), _ in workers.each(lambda one: quantise_sub_block(*one, statistics, method), todo):
             module.requires_grad_(False)
@@ -241,16 +240,23 @@ class _Inputs:
         yield from (list(dict.fromkeys(linears)) for linears in seen.values())
 
     def gram(self, linear: nn.Module) -> Gram:
-        """Return the Gram matrix of a map's inputs, with the weights that the module has now."""
+        """Return the Gram matrix of a map's inputs, with the weights that the module has now.
+
+        The last map should give the parent's outputs, without its bias.
+        """
         wanted = cast(nn.Linear, linear)
-        is_last = wanted is self._last
+        is_last, bias = (
+            wanted is self._last,
+            cast(Tensor | None, wanted.bias),
+        )  # torch's type stubs allow no None
         outputs = wanted.out_features if is_last else 0
         gram = Gram.zeros(wanted.in_features, outputs, wanted.weight.device)
         read: list[Tensor] = []
         with _hooked([wanted], lambda module, args: read.append(args[0])):
             for call in self._calls:
                 self._run(call)
-                gram.add(read.pop(), self._target(call, wanted) if is_last else None)
+                target = self._wanted(call) if is_last else None
+                gram.add(read.pop(), target if target is None or bias is None else target - bias)
         return gram
 
     def error(self) -> float:
@@ -267,12 +273,6 @@ class _Inputs:
     def _wanted(self, call: TracedBatch) -> Tensor:
         _, trace = call
         return trace.attention_output if self._sub_block == "attention" else trace.ffn_output
-
-    def _target(self, call: TracedBatch, last: nn.Linear) -> Tensor:
-        """Return the parent's outputs, which the last map should give, without its bias."""
-        output = self._wanted(call)
-        bias = cast(Tensor | None, last.bias)  # torch's type stubs do not allow None
-        return output if bias is None else output - bias
 
     def _run(self, call: TracedBatch) -> Tensor:
         """Run the sub-block on a call's inputs, which are returned."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Args, DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.cluster.tasks import Executor
@@ -62,9 +62,8 @@ def make_heads(
     for job in jobs:
         assert job.head is not None
         precision = PRECISIONS[job.head]
-        found_VH = torch.cat(
-            [gptq(rows, gram.xx, precision, gram.tokens) for rows in torch.split(weight_VH, ROWS)]
-        )
+        parts = torch.split(weight_VH, ROWS)
+        found_VH = torch.cat([gptq(rows, gram.xx, precision, gram.tokens) for rows in parts])
         loss = _size(found_VH - weight_VH.float(), gram) / whole
         piece = library.write(job, {"weight": found_VH.cpu()}, loss, loss, 0, order.made_from)
         enter(piece, "initial")
@@ -156,17 +155,15 @@ def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: 
         # of a single piece that does not seem to fit: free memory is no hard limit on a CPU, and a GPU out of memory is heard
         parts, make = sweeps_of(shape, order.jobs, device, whole=not paged) or [order.jobs], _swept
         if len(parts) > 1:
-            text = (
-                f"the pieces of a layer do not fit in memory together: they are made in {len(parts)} sweeps"
-            )
-            progress.log("memory", text=text, sweeps=len(parts))
+            count = len(parts)
+            text = f"the pieces of a layer do not fit in memory together: they are made in {count} sweeps"
+            progress.log("memory", text=text, sweeps=count)
     else:
         parts, make = None if paged else passes_of(shape, order.jobs, device), _streamed
         wanted, left = format_quantity(needed, BYTES), format_quantity(free, BYTES)
         if parts is None:
-            raise DiagnosticError(
-                NoScratchSpace(span, name=declaration.name, work=order.work, needed=wanted, free=left)
-            )
+            where: Args = {"name": declaration.name, "work": order.work}
+            raise DiagnosticError(NoScratchSpace(span, needed=wanted, free=left, **where))
         text = f"activations ({wanted}) are not kept: {left} of disk is free"
         if len(parts) > 1:
             text += f"; the pieces do not fit in memory together: they are made in {len(parts)} passes"

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError
 from puzzledsl.base.files import is_sealed_beside, read_sealed, seal_beside, write_bytes, write_sealed
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.errors import LossNotFinite, UnfinishedWorkDamaged
@@ -133,10 +133,8 @@ def write_finished(
         last = initial if trained is None else trained
         if not (math.isfinite(initial) and math.isfinite(last)):
             what = "/".join(f"`{a.name}`" for a in (job.attention, job.ffn) if a is not None)
-            peak = job.lr.peak
-            problems.append(
-                LossNotFinite(None, name=job.bld, what=what, layer=job.layer, loss=last, peak=peak)
-            )
+            said: Args = {"layer": job.layer, "loss": last, "peak": job.lr.peak}
+            problems.append(LossNotFinite(None, name=job.bld, what=what, **said))
             continue
         improved, exact = last < initial, student.quantised_names()
         weights = student.weights() if improved else piece.initial()
@@ -179,10 +177,9 @@ class Stage:
 
     def device(self) -> Device:
         """Return the stage's device, as plans take it. On a CPU the other stages on this machine need as much."""
-        held = sum(weights_of(layers(self._model)[layer_idx]) for layer_idx in self._loaded)
-        return this_device(
-            self._runner.device, self._runner.dtype, held_bytes=held * self._runner.dtype.itemsize
-        ).shared_by(os.cpu_count() or 1)
+        runner, loaded = self._runner, (layers(self._model)[layer_idx] for layer_idx in self._loaded)
+        held_bytes = sum(map(weights_of, loaded)) * runner.dtype.itemsize
+        return this_device(runner.device, runner.dtype, held_bytes=held_bytes).shared_by(os.cpu_count() or 1)
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
         """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""

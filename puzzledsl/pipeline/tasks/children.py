@@ -18,9 +18,8 @@ from puzzledsl.ir.measured_engines import LADDER, RECIPES
 from puzzledsl.ir.runtimes import has_ladder, served_type
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import COMPILE
-from puzzledsl.pipeline.context import Key
+from puzzledsl.pipeline.context import Key, Unfinished, digest_of, failures, files_fingerprint, meaning
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Task
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
@@ -68,7 +67,7 @@ class Realise(DeclaredTask[nodes.Search]):
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import realise
         from puzzledsl.child.definition import model_definition
-        from puzzledsl.child.healing.run import HealingInputs, healed_weights
+        from puzzledsl.child.healing.walk import HealingInputs, healed_weights
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.pipeline.text.child_text import model_card
 

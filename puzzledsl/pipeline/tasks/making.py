@@ -12,9 +12,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline.context import Key
+from puzzledsl.pipeline.context import Key, digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.estimates import Work, token_flop
-from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.bld import bld_stages, weights_of

@@ -15,10 +15,9 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, judges_of, readers_of, references, refined_text, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline.context import Key
+from puzzledsl.pipeline.context import Key, digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
@@ -134,12 +133,11 @@ class Refine(DeclaredTask[nodes.Search]):
     def inputs(self) -> dict[str, str]:
         ctx, search, method = self.ctx, self.declaration, self.method
         blds = self.blds
-        layers = ctx.made("solve", self.name, "the solutions")
         healing = {"healing": inputs.healing_of_scores(ctx, blds)} if method.healed else {}
         if self._judges:
             healing = {"healing": inputs.healing_of_children(ctx, blds)}
         found = {
-            "layers": layers,
+            "layers": ctx.made("solve", self.name, "the solutions"),
             "refine": digest_of([METHOD, meaning(method)]),
             "search": meaning(search.model_copy(update={"refine": None})),
             **inputs.table_inputs(ctx, search.name),

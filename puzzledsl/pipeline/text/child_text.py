@@ -21,6 +21,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import aligned, listed
 from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
+from puzzledsl.costs.table import cost_table
 from puzzledsl.families.block_configs import BLOCKS, CACHE
 from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.metric_records import metric_named
@@ -65,7 +66,7 @@ def model_card(ctx: Context, search: str, result: tables.SearchResult) -> str:
     ends = [] if space.ends is None else [f"{site.capitalize()}: {name}." for site, name in best.ends]
     attention, ffn = (
         ", ".join(f"{count} x {name}" for name, count in sorted(Counter(names).items()))
-        for names in ([x.attention for x in best.of_layers], [x.ffn for x in best.of_layers])
+        for names in zip(*((x.attention, x.ffn) for x in best.of_layers), strict=True)
     )
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
     layers = ((str(i), layer.attention, layer.ffn) for i, layer in enumerate(best.of_layers))
@@ -138,8 +139,7 @@ def _section(ctx: Context, evaluation: tables.Evaluation, model: str) -> Iterato
     models = tuple(found for found in evaluation.models if found.model in ("parent", model))
     comparisons = tuple(found for found in evaluation.comparisons if found.model == model)
     only = {"models": models, "comparisons": comparisons, "ladder": None}
-    yield f"Measured beside the parent by `{evaluation.eval}` of `{ctx.file.name}`."
-    yield ""
+    yield from (f"Measured beside the parent by `{evaluation.eval}` of `{ctx.file.name}`.", "")
     yield from ("```text", evaluation_text(evaluation.model_copy(update=only)), "```")
     if any(found.kept for found in comparisons):
         yield from ("", MEANING)
@@ -150,15 +150,11 @@ def _answers(prompts: Sequence[tables.AnsweredPrompt], model: str) -> Iterator[s
     """Yield each prompt with the answers of parent and child, as indented text."""
     asked = [prompt for prompt in prompts if model in prompt.answers]
     if asked:
-        yield ""
-        yield "### Answers"
-        yield "The likeliest token each time, at most 64."
+        yield from ("", "### Answers", "The likeliest token each time, at most 64.")
     for prompt in asked:
         said = {"Prompt": prompt.prompt, "Parent": prompt.answers["parent"].text}
         for who, text in (*said.items(), (f"`{model}`", prompt.answers[model].text)):
-            yield ""
-            yield f"{who}:"
-            yield ""
+            yield from ("", f"{who}:", "")
             yield from ("    " + line for line in text.strip().splitlines())
     if asked:
         yield ""
@@ -190,8 +186,6 @@ Costed = tuple[str, Space, tables.CostTable, Sequence[tables.Assignment], dict[s
 
 def _parents(ctx: Context) -> Iterator[Costed]:
     """Yield each parent once: in the first of its spaces, whose costs may be measured, else in a space with only the parent."""
-    from puzzledsl.costs.table import cost_table
-
     known = [space for space in ctx.program.spaces.values() if space.used_by is None]
     spaces = {space.parent: space for space in reversed(known)}
     for name, parent in ctx.program.parents.items():

@@ -200,11 +200,8 @@ class WorkerPlan:
         """Bytes a token of a layer: its trace, and the piece that needs most beside it; or its forward pass before."""
         own, number = self.shape.at(layer), self.device.number_bytes
         compute = CAST_BYTES if self.device.is_gpu else number
-        pieces = [
-            _piece_bytes(job, own, compute)
-            for job in self.jobs
-            if job.layer == layer and is_trained(job, self.shape)
-        ]
+        jobs = (job for job in self.jobs if job.layer == layer and is_trained(job, self.shape))
+        pieces = [_piece_bytes(job, own, compute) for job in jobs]
         trained = TRACED * own.hidden * number + max(pieces, default=0)
         return max(trained, layer_forward_numbers(own) * number)
 

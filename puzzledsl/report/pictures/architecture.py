@@ -122,17 +122,14 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     ends = () if subject.space.ends is None else tuple(best.ends)
     legends = {part: _legend([getattr(column, part) for column in columns]) for part in SUB_BLOCKS}
     used = (", ".join(f"{layers} × {cell.name}" for cell, layers in legends[part]) for part in SUB_BLOCKS)
-    parts = [
-        f"{len(columns)} layers",
-        *(f"{NAMES[p]}: {each}" for p, each in zip(SUB_BLOCKS, used, strict=True)),
-    ]
+    parts = (f"{NAMES[part]}: {names}" for part, names in zip(SUB_BLOCKS, used, strict=True))
     return Strip(
         columns=columns,
         attention=legends["attention"],
         ffn=legends["ffn"],
         scenario=subject.scenario if any(c.time for c in columns) else None,
         score=subject.score if any(c.score for c in columns) else None,
-        summary="; ".join([*parts, *(f"{site}: {name}" for site, name in ends)]),
+        summary="; ".join([f"{len(columns)} layers", *parts, *(f"{site}: {name}" for site, name in ends)]),
         ends=ends,
     )
 

@@ -148,8 +148,9 @@ def lines_of(
                 line = _judged_line(subject, requirement, judged)
             case nodes.LinearRequirement():
                 line = _linear_line(subject, requirement, best, measured)
-            case nodes.LogicRequirement():
-                line = _logic_line(subject, requirement, best)
+            case nodes.LogicRequirement(formula=formula):
+                tabled = with_facts(_Facts(subject.space.layers, subject.shape), formula)
+                line = Line(mark="met" if holds(tabled, dict(enumerate(best.layers))) else "missed")
             case _:
                 assert_never(requirement)
         line_number, text = requirement.where.line, written(requirement)
@@ -227,11 +228,6 @@ class _Facts:
         options: tuple[Alternative, ...] = getattr(self.layers[layer].with_parent(), sub_block)
         chosen = next(a for a in options if a.name == name)
         return fact(chosen, attribute, self.shape.at(layer))
-
-
-def _logic_line(subject: Subject, requirement: nodes.LogicRequirement, best: Solution) -> Line:
-    formula = with_facts(_Facts(subject.space.layers, subject.shape), requirement.formula)
-    return Line(mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed")
 
 
 WORST_FIRST: tuple[Mark, ...] = ("missed", "unsure", "met", "unknown")

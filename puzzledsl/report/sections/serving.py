@@ -53,10 +53,8 @@ def ladders(subject: Subject) -> Iterator[LadderTable]:
         timed = sorted(speeds, key=lambda name: speeds[name])
         places = {name: (speeds[name], figures[name]["kl"].value) for name in timed}
         files = {name: place for name, place in places.items() if name != ladder.child}
-        named = {
-            ladder.child
-        }  # and the files that no other is both faster and nearer than; the table names all
-        for name, (speed, loss) in files.items():
+        named = {ladder.child}
+        for name, (speed, loss) in files.items():  # those that no other is both faster and nearer than
             named |= set() if any(s > speed and other < loss for s, other in files.values()) else {name}
         shown = [(name if name in named else "", *places[name]) for name in timed]
         name, labels = f"ladder-{declaration.name}", (f"{key}, tok/s", "KL divergence to the parent")

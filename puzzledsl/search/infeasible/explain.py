@@ -23,9 +23,8 @@ from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import find_incumbent, minimise
-from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Effort, Problem, Row, presolve
-from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.metrics import Box, Child
 from puzzledsl.search.problem.normal_form import Formula
 from puzzledsl.search.problem.problem import Problems, Sense, bounds_of, formulas_of, goal_of
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from puzzledsl.search.lagrangian.bound import Bound, precision
 from puzzledsl.search.problem.columns import Floats, Ints, Mask, mixed
-from puzzledsl.search.problem.instance import Problem, is_unfinished
-from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.instance import Problem, is_unfinished, paths_of
 
 # Logarithmic variations of the prices: after some layers, other prices are best for the rest of the budgets.
 SPREADS = (0.1, 0.3)

@@ -27,8 +27,8 @@ from typing import NamedTuple
 import numpy as np
 
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.paths import NEVER, Paths, paths_of
+from puzzledsl.search.problem.diagram import NEVER, Paths
+from puzzledsl.search.problem.instance import Problem, paths_of
 
 STEPS = 50
 CONVERGED = 1e-7  # relative duality gap at which to stop

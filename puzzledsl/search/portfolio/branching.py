@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -19,8 +20,7 @@ from puzzledsl.search.label_setting.labels import Resources
 from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Effort, Goal, Outcome, Problem, presolve
-from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.instance import Effort, Goal, Outcome, Problem, paths_of, presolve
 
 
 class Ledger:
@@ -93,12 +93,6 @@ def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
     if reached is None or proven is None:
         return value == bound
     return abs(reached - proven) <= Fraction(gap) * abs(reached)
-
-
-def bound_enough(goal: Goal, value: int, bound: int, gap: float) -> int:
-    """Return the least bound, from the known `bound` on, that brings `value` within the gap."""
-    bounds = range(bound, value)
-    return bound + bisect_left(bounds, True, key=lambda better: within_gap(goal, value, better, gap))
 
 
 SWEEPS = "label setting"
@@ -180,12 +174,13 @@ class LabelSetting:
 
     def _next_most(self) -> int:
         """Return the next limit: `reach` above the bound, or less if a proof, within the gap, needs no more."""
-        ledger = self.ledger
-        most = ledger.bound.value + self.reach
-        if ledger.value is None or not ledger.effort.gap:
+        ledger, goal, gap = self.ledger, self.ledger.problem.goal, self.ledger.effort.gap
+        value, bound = ledger.value, ledger.bound.value
+        most = bound + self.reach
+        if value is None or not gap:
             return min(most, ledger.most)
-        goal, bound = ledger.problem.goal, ledger.bound.value
-        enough = bound_enough(goal, ledger.value, bound, ledger.effort.gap) - 1
+        is_enough = partial(within_gap, goal, value, gap=gap)  # of a bound
+        enough = bound + bisect_left(range(bound, value), True, key=is_enough) - 1
         return enough if most + self.reach >= enough else most
 
 

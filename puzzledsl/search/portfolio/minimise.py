@@ -25,8 +25,15 @@ from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cps
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.instance import Effort, Outcome, Presolved, Problem, is_unfinished, presolve
-from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.instance import (
+    Effort,
+    Outcome,
+    Presolved,
+    Problem,
+    is_unfinished,
+    paths_of,
+    presolve,
+)
 from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
 
 CASES = "cases"

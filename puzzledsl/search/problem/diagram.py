@@ -4,14 +4,23 @@ A state is the residual of the formulas after the layers before it are chosen. S
 minimisation). Every path from the first state to the last satisfies all formulas. Layers that no formula mentions have no stage.
 Source: Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016); Pesant, "A regular language membership
 constraint" (2004).
+
+Dynamic programming over a diagram gives cheapest paths, for several values of the columns at once:
+
+    to_end[t][s]  = min over columns c of stage t:  value(c) + to_end[t + 1][next(s, c)]
+    through(c)    = min over states s:  from_start[t][s] + to_end[t + 1][next(s, c)]
+
+Shapes: V values, S states of a stage, C classes of a stage. Numbers are int64 below NEVER, or float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 from time import monotonic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +39,6 @@ COLUMNS = 8  # number of open automata that doubles the time of a transition
 A_STEP = 10  # work of a transition of one formula's automaton, in transitions of their product
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
 DEAD = -1
-Next = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +54,13 @@ class Diagram:
     """
 
     order: tuple[int, ...]
-    next: tuple[Next, ...]
+    next: tuple[Ints, ...]
     classes: Ints
     feasible: bool = True
     whole: bool = True
 
     @classmethod
-    def reduced(cls, order: Sequence[int], tables: Sequence[Next], classes: Ints) -> Diagram:
+    def reduced(cls, order: Sequence[int], tables: Sequence[Ints], classes: Ints) -> Diagram:
         """Return the minimal diagram: states on no path removed, states with the same future merged."""
         merged = _merged(tables)
         if merged is None:
@@ -64,8 +72,8 @@ class Diagram:
         if not self.feasible:
             return replace(self, classes=self.classes[keep])
         classes, order = self.classes.copy(), list[int]()
-        tables: list[Next] = []
-        step: Next | None = None  # state -> state over the fixed layers before the next stage
+        tables: list[Ints] = []
+        step: Ints | None = None  # state -> state over the fixed layers before the next stage
         for layer, table in zip(self.order, self.next, strict=True):
             here = columns.span(layer)
             own = classes[here][keep[here]]
@@ -152,7 +160,7 @@ class _Attempt:
     order: list[int]
     work: int
     deadline: float
-    tables: list[Next] | None = None
+    tables: list[Ints] | None = None
     widest: int = 1
     steps: int = 0
 
@@ -219,7 +227,7 @@ class _Attempt:
     def _product(self, begins: Sequence[list[Automaton]], most: int) -> None:
         """Build the product of automata, by first stage, in at most `most` transitions; its states are rows."""
         states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
-        tables: list[Next] = []
+        tables: list[Ints] = []
         for stage, (layer, begun) in enumerate(zip(self.order, begins, strict=True)):
             states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
             open_ += begun
@@ -238,7 +246,7 @@ class _Attempt:
 
 def _advanced(
     states: Ints, open_: list[Automaton], stage: int, layer: int, classes: int
-) -> tuple[Next, Ints, list[Automaton]]:
+) -> tuple[Ints, Ints, list[Automaton]]:
     """Return the transitions of one stage, the states after it, and the automata that are open after it."""
     before, after = np.arange(len(states))[:, None], np.arange(classes)[None, :]
     live = np.ones((len(states), classes), dtype=np.bool_)
@@ -261,7 +269,6 @@ def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
     if columns.shape[1] < 2:
         return columns.T, np.zeros(columns.shape[1], dtype=np.int64)
     _, first, inverse = np.unique(mixed(columns), return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
     if not all(np.array_equal(column[first][inverse], column) for column in columns):
         # hash collision of two different rows
         _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
@@ -303,10 +310,10 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
     return order
 
 
-def _merged(tables: Sequence[Next]) -> tuple[Next, ...] | None:
+def _merged(tables: Sequence[Ints]) -> tuple[Ints, ...] | None:
     """Return the minimal diagram's transitions: states on no path removed, those of one future merged; else None."""
     renamed = np.zeros(1, dtype=np.int64)
-    joined: list[Next] = []
+    joined: list[Ints] = []
     for table in reversed(tables):
         moved = np.where(table >= 0, renamed[table], DEAD)
         live = (moved >= 0).any(axis=1)
@@ -319,9 +326,125 @@ def _merged(tables: Sequence[Next]) -> tuple[Next, ...] | None:
     if renamed[0] == DEAD:
         return None
     reached = renamed[:1]
-    found: list[Next] = []
+    found: list[Ints] = []
     for table in reversed(joined):
         here = table[reached]
         reached, place = _used(here[here >= 0], int(table.max()) + 1)
         found.append(np.where(here >= 0, place[here], DEAD))
     return tuple(found)
+
+
+NEVER = 2**62  # stands for infinity (no path); finite sums are below half of it
+Values = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Paths of a decision diagram over the columns of a problem."""
+
+    columns: Columns
+    diagram: Diagram
+
+    @cached_property
+    def ordered(self) -> Ints:
+        """Columns of all stages, sorted by stage and class."""
+        parts = [np.zeros(0, dtype=np.int64)]
+        for here in map(self.columns.span, self.diagram.order):
+            parts.append(here.start + np.argsort(self.diagram.classes[here], kind="stable"))
+        return np.concatenate(parts)
+
+    @cached_property
+    def first(self) -> Ints:
+        """First place in `ordered` of each class, with the classes of all stages numbered consecutively."""
+        classes, layers = self.diagram.classes[self.ordered], self.columns.layer_of[self.ordered]
+        new = np.ones(len(self.ordered), dtype=np.bool_)
+        new[1:] = (classes[1:] != classes[:-1]) | (layers[1:] != layers[:-1])
+        return new.nonzero()[0]
+
+    @cached_property
+    def class_sizes(self) -> Ints:
+        """Number of columns of each class, [classes]."""
+        return np.diff(np.append(self.first, len(self.ordered)))
+
+    @cached_property
+    def spans(self) -> list[slice]:
+        """Range of the classes of each stage in the consecutive numbering."""
+        ends = np.cumsum([table.shape[1] for table in self.diagram.next]).tolist()
+        return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+
+    @cached_property
+    def free(self) -> Ints:
+        """Layers without a stage."""
+        return np.setdiff1d(np.arange(self.columns.layers), np.array(self.diagram.order, dtype=np.int64))
+
+    def least(self, values: Values) -> Values:
+        """Return the least value of each class, [V][columns] -> [V][classes]."""
+        if not len(self.first):
+            return values[:, :0]
+        return np.asarray(np.minimum.reduceat(values[:, self.ordered], self.first, axis=1))
+
+    def to_end(self, least: Values) -> list[Values]:
+        """Return the least value to the end from each state, [stages][V][S + 1]; at DEAD (-1), it is NEVER."""
+        never = _never(least)
+        after = np.full((len(least), 2), never, dtype=least.dtype)
+        after[:, 0] = 0
+        found = [after]
+        for table, span in zip(reversed(self.diagram.next), reversed(self.spans), strict=True):
+            here = np.full((len(least), len(table) + 1), never, dtype=least.dtype)
+            sums = after[:, table]  # DEAD indexes the last entry: NEVER
+            sums += least[:, None, span]
+            sums.min(axis=2, out=here[:, :-1])
+            found.append(here)
+            after = here
+        return found[::-1]
+
+    def slacks(self, values: Values) -> tuple[Values, Values]:
+        """Return the least sum of an answer, [V], and how much more those with each column have, [V][columns]."""
+        least = self.least(values)
+        to_end, each = self.to_end(least), self.columns.least(values)
+        slack = values - np.repeat(each, self.columns.sizes, axis=1)
+        staged = to_end[0][:, :1]
+        around = np.repeat(self._through(least, to_end), self.class_sizes, axis=1)
+        above = values[:, self.ordered] + around - staged
+        slack[:, self.ordered] = np.where(around >= NEVER / 2, _never(values), above)
+        return staged[:, 0] + each[:, self.free].sum(axis=1), slack
+
+    def _through(self, least: Values, to_end: list[Values]) -> Values:
+        """Return the least sum of the other stages through each class, [V][classes]."""
+        found, lines = np.empty_like(least), np.arange(len(least))[:, None]
+        before = np.zeros((len(least), 1), dtype=least.dtype)
+        for stage, (table, span) in enumerate(zip(self.diagram.next, self.spans, strict=True)):
+            after = to_end[stage + 1]
+            found[:, span] = (before[:, :, None] + after[:, table]).min(axis=1)
+            live, states = table >= 0, after.shape[1] - 1
+            sums = (before[:, :, None] + least[:, None, span])[:, live]
+            before = np.full(len(least) * states, _never(least), dtype=least.dtype)
+            np.minimum.at(before, (lines * states + table[live]).ravel(), sums.ravel())
+            before = before.reshape(len(least), states)
+        return found
+
+    def cheapest(self, values: Values, least: Values, to_end: list[Values]) -> Ints:
+        """Return the columns of a cheapest child for each of the V values, [V][layers]; of equals, the first class and column."""
+        lines = np.arange(len(values))
+        chosen = np.zeros((len(values), self.columns.layers), dtype=np.int64)
+        for layer in self.free.tolist():
+            here = self.columns.span(layer)
+            chosen[:, layer] = here.start + values[:, here].argmin(axis=1)
+        if not len(self.first):
+            return chosen
+        equal = values[:, self.ordered] == np.repeat(least, self.class_sizes, axis=1)
+        place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
+        best = self.ordered[np.minimum.reduceat(place, self.first, axis=1)]  # first cheapest of each class
+        state = np.zeros(len(values), dtype=np.int64)
+        stages = zip(self.diagram.order, self.diagram.next, self.spans, strict=True)
+        for stage, (layer, table, span) in enumerate(stages):
+            after = table[state]
+            sums = least[:, span] + to_end[stage + 1][lines[:, None], after]
+            picked = sums.argmin(axis=1)
+            chosen[:, layer] = best[lines, span.start + picked]
+            state = after[lines, picked]
+        return chosen
+
+
+def _never(values: Values) -> Any:
+    return NEVER if values.dtype == np.int64 else np.inf

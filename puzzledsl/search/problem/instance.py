@@ -19,7 +19,7 @@ import numpy as np
 
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask, Pairs
-from puzzledsl.search.problem.diagram import Diagram, diagram_of
+from puzzledsl.search.problem.diagram import Diagram, Paths, diagram_of
 from puzzledsl.search.problem.normal_form import Formula, NormalForm
 from puzzledsl.search.problem.residuals import FALSE
 
@@ -254,6 +254,12 @@ class Presolved:
 
     problem: Problem
     origin: Ints
+
+
+def paths_of(problem: Problem) -> Paths | None:
+    """Return the paths of a problem's diagram; None if it has no diagram or the diagram has no stages."""
+    diagram = problem.diagram
+    return None if diagram is None or not diagram.order else Paths(problem.columns, diagram)
 
 
 def is_unfinished(diagram: Diagram | None) -> bool:

@@ -17,7 +17,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import taken_by
 from puzzledsl.ir.tables import layers_of_child
 from puzzledsl.search.problem.columns import Columns
-from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of, places_by
 
 PARTS = ("operand", "condition", "consequence", "operands", "statements")  # fields that hold formulas
 
@@ -129,11 +129,7 @@ class NormalForm(Residuals):
 
     def _bits_of(self, layer: int, part: Site) -> dict[str, int]:
         """Return the bits of a layer's columns that have each alternative."""
-        found: dict[str, int] = {}
-        for place, choice in enumerate(self.columns.of_layer(layer)):
-            name = getattr(choice, part)
-            found[name] = found.get(name, 0) | 1 << place
-        return found
+        return places_by(getattr(choice, part) for choice in self.columns.of_layer(layer))
 
     def _counted(self, parts: Sequence[int], least: int, most: int | None) -> int:
         return self.count(parts, least, len(parts) if most is None else most)
@@ -157,10 +153,7 @@ class NormalForm(Residuals):
             if not each.layers:
                 found.setdefault(each.values[0][0], []).append(TRUE)
             for layer in each.layers:
-                masks: dict[str, int] = {}
-                for bit, choice in enumerate(self.columns.of_layer(layer)):
-                    value = taken_by(each, choice)
-                    masks[value] = masks.get(value, 0) | 1 << bit
+                masks = places_by(taken_by(each, choice) for choice in self.columns.of_layer(layer))
                 for value, mask in masks.items():
                     found.setdefault(value, []).append(self.atom(layer, mask))
         return [self.some(parts) for _, parts in sorted(found.items())]
@@ -196,11 +189,7 @@ class NormalForm(Residuals):
         columns = self.columns
         for layer, (here, after) in enumerate(pairwise(map(columns.span, range(columns.layers)))):
             follows, own = columns.position[here] % columns.period + 1, columns.position[after]
-            ways = [
-                (
-                    self.atom(layer, bits_of(follows == position)),
-                    self.atom(layer + 1, bits_of(own != position)),
-                )
-                for position in np.unique(own[own > 0]).tolist()
-            ]
-            yield self.every(map(self.some, ways))
+            positions = np.unique(own[own > 0]).tolist()
+            led = (self.atom(layer, bits_of(follows == position)) for position in positions)
+            free = (self.atom(layer + 1, bits_of(own != position)) for position in positions)
+            yield self.every(map(self.some, zip(led, free, strict=True)))

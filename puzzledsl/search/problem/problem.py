@@ -24,11 +24,10 @@ from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.metric_records import NANOSECOND
 from puzzledsl.ir.references import places_of, terms_of
 from puzzledsl.ir.tables import PARENT, Assignment, Cost
-from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.instance import LARGEST_SUM, Goal, Problem, Row, Tokens
-from puzzledsl.search.problem.metrics import Child, Coefficients, Names, Vector, Whole
+from puzzledsl.search.problem.metrics import Box, Child, Coefficients, Names, Vector, Whole, latency_each
 from puzzledsl.search.problem.normal_form import Formula, as_tables, with_facts
 from puzzledsl.search.tables import Tables
 

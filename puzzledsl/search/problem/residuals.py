@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import numpy as np
 
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 
+Key = TypeVar("Key")
 TRUE, FALSE = 0, 1
 MOST_SUMS = 1_000  # sums of the other layers up to which numbers are compared by their effect
 
@@ -217,10 +218,7 @@ class Residuals:
 
     def by_value(self, vector: int) -> dict[int, int]:
         """Return the columns of each number of a vector, as bits, ascending by number."""
-        found: dict[int, int] = {}
-        for bit, number in enumerate(self.vectors[vector]):
-            found[number] = found.get(number, 0) | 1 << bit
-        return dict(sorted(found.items()))
+        return dict(sorted(places_by(self.vectors[vector]).items()))
 
     def truth(self, formula: int, chosen: Ints) -> Mask:
         """Return the mask of the answers [answer][layer] for which a formula holds."""
@@ -308,6 +306,14 @@ def _sums(values: Iterable[Sequence[int]]) -> set[int]:
 def bits_of(flags: Iterable[object]) -> int:
     """Return the number whose set bits are the positions of true flags."""
     return sum(1 << place for place, flag in enumerate(flags) if flag)
+
+
+def places_by(keys: Iterable[Key]) -> dict[Key, int]:
+    """Return the places of each key, as bits."""
+    found: dict[Key, int] = {}
+    for place, key in enumerate(keys):
+        found[key] = found.get(key, 0) | 1 << place
+    return found
 
 
 def places_of(bits: int) -> list[int]:

@@ -19,9 +19,8 @@ from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask
-from puzzledsl.search.problem.diagram import Diagram, diagram_of
+from puzzledsl.search.problem.diagram import NEVER, Diagram, Paths, diagram_of
 from puzzledsl.search.problem.instance import Effort, Problem, is_unfinished, presolve
-from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.sensitivity.together import ROUNDING, Priced, Together
 
 FURTHER = 1.2  # first growth of a pin's reach, which starts at the median of the gaps seen; it grows itself

@@ -68,19 +68,9 @@ class Priced:
         priced = self.ways[:, 0] > 0
         return np.asarray(np.where((over[~priced] > 0).any(axis=0), np.inf, over[priced].max(axis=0)))
 
-    def order(self) -> Ints:
-        """Return the layers, clearest choices first."""
-        columns = self.problem.columns
-        clear = [float(np.sort(self.above[0, columns.span(i)])[:2].max()) for i in range(columns.layers)]
-        return np.argsort(-np.array(clear), kind="stable")
-
     def slack(self, labels: Labels) -> Floats:
         """Return the slack of labels at the given prices."""
         return np.asarray(self.ways[0] @ labels.figures - labels.floor[0])
-
-    def start(self) -> Labels:
-        """Return the one label of no layers."""
-        return Labels(np.zeros((len(self.figures), 1)), np.zeros(len(self.ways)))
 
     def extended(self, labels: Labels, layer: int, limits: Floats) -> Labels | None:
         """Extend labels by each column of a layer within limits, [way]; None if there are too many."""
@@ -142,7 +132,10 @@ class Together:
 
         Return the mask of pins whose search is complete, and the answers found.
         """
-        order, start = self.priced.order(), self.priced.start()
+        priced, columns = self.priced, self.priced.problem.columns
+        clear = [np.sort(priced.above[0, columns.span(layer)])[:2].max() for layer in range(columns.layers)]
+        order = np.argsort(-np.array(clear), kind="stable")  # clearest choices first
+        start = Labels(np.zeros((len(priced.figures), 1)), np.zeros(len(priced.ways)))
         groups = [order[k::GROUPS] for k in range(min(GROUPS, len(order)))]
         for group, outside in _others(groups, start, self._extended):
             own = np.isin(self.layer, group)

@@ -31,9 +31,9 @@ from puzzledsl.ir.tables.answers import (
 from puzzledsl.ir.tables.summed import CostTable, ScoreTable
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.infeasible.explain import Group, groups_of
+from puzzledsl.search.problem.diagram import NEVER
 from puzzledsl.search.problem.instance import INFINITE, Effort, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.paths import NEVER
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, pins_of
 from puzzledsl.search.solve import solve_built
@@ -129,7 +129,14 @@ class Pinned:
     def run(self) -> list[Standing]:
         """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
         for part in self.parts:
-            self._near_the_optimum(part)
+            best = None if self.root.layers is None else part.problem.indices(self.root.layers)
+            if best is None or dict(part.problem.batches) != dict(self.root.batches or {}):
+                continue
+            part.share(best)
+            if self.root.settled:
+                value = part.problem.goal.of(best)
+                part.gaps.append(value - part.bound.value)
+                part.lower = np.maximum(part.lower, value)
         alone = len(self.parts) == 1 and self.parts[0].free  # then few pins are left for cheap answers
         for part in () if alone else self.parts:
             part.cheapest_with(self.effort)
@@ -151,15 +158,6 @@ class Pinned:
             part.verify()
         self._settle(range(len(self.pins)))
         return self.found
-
-    def _near_the_optimum(self, part: Part) -> None:
-        """Share the optimum."""
-        best = None if self.root.layers is None else part.problem.indices(self.root.layers)
-        if best is not None and dict(part.problem.batches) == dict(self.root.batches or {}):
-            part.share(best)
-            if self.root.settled:
-                part.gaps.append(part.problem.goal.of(best) - part.bound.value)
-                part.lower = np.maximum(part.lower, part.problem.goal.of(best))
 
     def _settle(self, numbers: Sequence[int]) -> None:
         """Combine the bounds and answers of all problems, and the lower bound of the optimum without pins."""
@@ -239,12 +237,8 @@ def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[Margi
             own = builder.for_requirements(moved).all()
             least, most = difference(standing(own, effort), root)
             figures.append(Move(kind=kind, by=by, bound=bound, at_least=least, at_most=most))
-        yield Margin(
-            line=requirement.where.line,
-            text=written(requirement),
-            because=requirement.because,
-            moves=tuple(figures),
-        )
+        line, text, because = requirement.where.line, written(requirement), requirement.because
+        yield Margin(line=line, text=text, because=because, moves=tuple(figures))
 
 
 def difference(after: Standing, root: Standing) -> tuple[float | None, float | None]:

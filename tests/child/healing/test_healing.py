@@ -20,8 +20,7 @@ from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.layer import ChildSubBlock, Link
-from puzzledsl.child.healing.run import HealingInputs, healed_weights
-from puzzledsl.child.healing.walk import Healed, heal
+from puzzledsl.child.healing.walk import Healed, HealingInputs, heal, healed_weights
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
@@ -265,7 +264,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         found.extend(given[3:5])
         return Healed((), 1.0, 0.5, given[3].numel(), given[4].numel())
 
-    monkeypatch.setattr("puzzledsl.child.healing.run.heal", spy)
+    monkeypatch.setattr("puzzledsl.child.healing.walk.heal", spy)
     return found
 
 

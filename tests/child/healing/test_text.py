@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.healing.run import blocks_read, healing_text
+from puzzledsl.child.healing.walk import blocks_read, healing_text
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.store.library import Library

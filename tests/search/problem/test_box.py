@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.ir.nodes import Preference, Requirement
-from puzzledsl.search.problem.box import Box, latency_each
+from puzzledsl.search.problem.metrics import Box, latency_each
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

@@ -29,7 +29,7 @@ from puzzledsl.ir.tables import Assignment, EndsAssignment, LayerAssignment, Sol
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.verify.verify import Violation, verify
+from puzzledsl.search.verify import Violation, verify
 from tests.cases import more
 from tests.oracles import acceptable, all_children, children_at_own_batches, violations
 from tests.search.auto_instances import auto_searches
@@ -90,9 +90,7 @@ def test_any_changed_figure_is_found_out(instance: Instance, data: st.DataObject
 
 
 def test_verifying_imports_no_solver_and_no_array_library() -> None:
-    code = (
-        "import sys, puzzledsl.search.verify.verify; print({'ortools', 'numpy', 'torch'} & set(sys.modules))"
-    )
+    code = "import sys, puzzledsl.search.verify; print({'ortools', 'numpy', 'torch'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 

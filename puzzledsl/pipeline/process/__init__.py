@@ -1,1 +1,0 @@
-"""A run as a process: locks, signals, progress, disk, several ranks."""

@@ -1,1 +1,0 @@
-"""Independent verification of answers in exact fractions."""

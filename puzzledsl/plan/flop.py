@@ -87,8 +87,8 @@ BLOCK_SHARE, MAX_BLOCK = 32, 64
 ELIMINATED_BYTES, SUMMED_BYTES = 80, 80
 """Bytes read and written a number of the inverse in each round: rows and columns gathered, one update, and their copies; and a
 number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
-LAZY, COLUMN_FLOP = 128, 5e6
-"""Columns whose errors are collected (`models.precision.gptq`), and what a column of the loop takes besides."""
+LAZY, COLUMN_FLOP = 32, 5e6
+"""Columns whose errors are collected before they reach the rest of the matrix, and what a column of the loop takes besides."""
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import Precision
+from puzzledsl.plan.flop import LAZY
 
-LAZY = 32
-"""Columns whose errors are collected before they reach the rest of the matrix."""
 LARGEST_FP8 = 448.0
 Floats = NDArray[np.float32]
 

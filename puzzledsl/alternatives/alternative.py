@@ -13,7 +13,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.precision import (
     CACHES,
@@ -78,10 +78,7 @@ def absent(site: Site, shape: Shape) -> str:
 
 
 class Alternative(Frozen, ABC):
-    """Alternative of a sub-block. A sub-block owns the norm before it, so a no-op removes both."""
-
-    if TYPE_CHECKING:
-        kind: Any = None  # the word of the language, and the tag in JSON
+    """Alternative of a sub-block, which owns the norm before it: a no-op removes both. Its `kind` is the language's word."""
 
     dtype: PrecisionName | None = left_out(None)
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""

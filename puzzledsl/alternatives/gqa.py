@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import gcd
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import Alternative, Attention
 from puzzledsl.alternatives.parent import ParentAttention
@@ -23,7 +23,7 @@ HeadsDontDivide = Mistake("E0224", "heads={heads} is no multiple of kv_heads={kv
 SinksDontFit = Mistake("E0223", "no room for {sinks} first tokens: this attention {reason}")
 
 
-class GqaAttention(Attention):
+class GqaAttention(Attention, kind="gqa"):
     """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: no cap).
 
     With fewer query `heads` than the parent's, each key/value head serves heads / kv_heads of them.
@@ -32,7 +32,6 @@ class GqaAttention(Attention):
     recent ones, itself included.
     """
 
-    kind: Literal["gqa"] = "gqa"
     kv_heads: int
     heads: int | None = left_out(None)  # None: the parent's
     window: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import ANY_KIND, KIND_FIELDS, Alternative, Attention, Ffn, Look
 from puzzledsl.alternatives.parent import PARENTS
@@ -34,16 +34,12 @@ class _Linear(Alternative):
         return {KIND_FIELDS[self.sub_block]: "linear"}
 
 
-class LinearAttention(_Linear, Attention):
+class LinearAttention(_Linear, Attention, kind="linear"):
     """One hidden x hidden matrix that replaces attention."""
 
-    kind: Literal["linear"] = "linear"
 
-
-class LinearFfn(_Linear, Ffn):
+class LinearFfn(_Linear, Ffn, kind="linear"):
     """One hidden x hidden matrix that replaces the FFN."""
-
-    kind: Literal["linear"] = "linear"
 
 
 class _NoOp(Alternative):
@@ -65,13 +61,9 @@ class _NoOp(Alternative):
         return {KIND_FIELDS[self.sub_block]: "none"}
 
 
-class NoOpAttention(_NoOp, Attention):
+class NoOpAttention(_NoOp, Attention, kind="noop"):
     """Attention removed: the sub-block contributes nothing to the residual stream."""
 
-    kind: Literal["noop"] = "noop"
 
-
-class NoOpFfn(_NoOp, Ffn):
+class NoOpFfn(_NoOp, Ffn, kind="noop"):
     """FFN removed."""
-
-    kind: Literal["noop"] = "noop"

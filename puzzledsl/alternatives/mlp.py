@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
 from puzzledsl.alternatives.parent import ParentFfn
@@ -13,10 +13,9 @@ from puzzledsl.alternatives.support import Argument, Arguments
 MAX_ROUND = 2**24
 
 
-class MlpFfn(Ffn):
+class MlpFfn(Ffn, kind="mlp"):
     """A gated FFN of `width` intermediate channels."""
 
-    kind: Literal["mlp"] = "mlp"
     width: int
 
     place: ClassVar[int] = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
 from puzzledsl.alternatives.mlp import MAX_ROUND
@@ -20,10 +20,9 @@ ALIGNED = 8
 ImpossibleExperts = Mistake("E0411", "top_k={top_k} of experts={experts}", "top_k goes from 1 to experts")
 
 
-class MoeFfn(Ffn):
+class MoeFfn(Ffn, kind="moe"):
     """A mixture of `experts` FFNs of `width` channels each, `top_k` active per token."""
 
-    kind: Literal["moe"] = "moe"
     experts: int
     top_k: int
     width: int

@@ -7,7 +7,7 @@ In a parent that ties them both are one matrix: types that differ untie them, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import ANY_KIND, Alternative, Attention, EndName, Ffn, Look, Site
 from puzzledsl.alternatives.shape import Shape
@@ -29,17 +29,14 @@ class _Parent(Alternative):
         return {}
 
 
-class ParentAttention(_Parent, Attention):
+class ParentAttention(_Parent, Attention, kind="parent"):
     """The parent's own attention, untouched."""
 
-    kind: Literal["parent"] = "parent"
     has_cache: ClassVar[bool] = True
 
 
-class ParentFfn(_Parent, Ffn):
+class ParentFfn(_Parent, Ffn, kind="parent"):
     """The parent's own FFN, untouched."""
-
-    kind: Literal["parent"] = "parent"
 
 
 PARENTS: Mapping[Site, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
@@ -66,18 +63,16 @@ class End(Alternative):
         return {"weight": Weight((shape.vocab, shape.hidden), 0)}
 
 
-class ParentEmbedding(End):
+class ParentEmbedding(End, kind="parent"):
     """The parent's embedding."""
 
-    kind: Literal["parent"] = "parent"
     sub_block: ClassVar[EndName] = "embedding"
     summary: ClassVar[str] = "The parent's own embedding."
 
 
-class ParentHead(End):
+class ParentHead(End, kind="parent"):
     """The parent's output head."""
 
-    kind: Literal["parent"] = "parent"
     sub_block: ClassVar[EndName] = "head"
     summary: ClassVar[str] = "The parent's own output head."
 

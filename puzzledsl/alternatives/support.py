@@ -83,24 +83,20 @@ Way = Literal[
 ]
 
 
-class Native(Frozen):
+class Native(Frozen, kind="native"):
     """The runtime has the alternative."""
 
-    kind: Literal["native"] = "native"
 
-
-class Lowered(Frozen):
+class Lowered(Frozen, kind="lowered"):
     """The runtime lacks the alternative; `into` names the form that gives the same outputs and `way` the rewriting."""
 
-    kind: Literal["lowered"] = "lowered"
     way: Way
     into: str
 
 
-class Absent(Frozen):
+class Absent(Frozen, kind="absent"):
     """Nothing in the runtime gives the same outputs."""
 
-    kind: Literal["absent"] = "absent"
     reason: str
 
 

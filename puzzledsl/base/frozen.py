@@ -159,11 +159,18 @@ def _adapter_of(owner: Any) -> TypeAdapter[Any]:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 class Frozen(Record):
-    """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
+    """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them.
+
+    `class Not(Frozen, kind="not")` is known in unions by its first field: `kind: Literal["not"] = "not"`.
+    """
 
     model_fields: ClassVar[Mapping[str, Any]] = {}  # The fields by name.
+    if TYPE_CHECKING:
+        kind: Any = None
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, kind: str | None = None) -> None:
+        if kind is not None:
+            add_fields(cls, {"kind": (Literal[kind], kind)})
         super().__init_subclass__(kw_only=True)
         cls.model_fields = Later("model_fields", _name_fields)  # type: ignore[assignment]
 

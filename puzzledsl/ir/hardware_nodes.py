@@ -41,13 +41,12 @@ def _stated(doc: str, word: str, unit: Dimension) -> Any:
     return setting(doc, word=word, unit=unit, default=None, at_least=0, left_out=True)
 
 
-class RooflineHardware(Frozen):
+class RooflineHardware(Frozen, kind="roofline"):
     """An analytic profile. Bandwidths in bytes/s, peaks in FLOP/s, times in seconds, sizes in bytes; each GPU's own.
 
     The defaults are h100_sxm's constants, whose sources std/hardware.pzl names.
     """
 
-    kind: Literal["roofline"] = "roofline"
     profile: str
     memory_bytes: int = setting("Memory of one GPU.", word="memory", unit=BYTES, more_than=0, write=_PROFILE)
     bandwidth_bytes_per_s: Exact = _rate("Memory bandwidth a GPU.", "bandwidth", more_than=0, write=_PROFILE)
@@ -139,10 +138,9 @@ PROFILE_SECTIONS: Mapping[str, Section] = {
 """Groups of a profile's figures. The shares of the peaks are h100_sxm's unless said."""
 
 
-class MeasuredHardware(Frozen):
+class MeasuredHardware(Frozen, kind="measured"):
     """Costs come from `pzl measure` on this machine. They are measured in an engine, one of `measured_engines`."""
 
-    kind: Literal["measured"] = "measured"
     engine: str = setting(
         "What runs the models: PyTorch, or an engine that serves exported ones.",
         words=tuple(ENGINES),
@@ -192,11 +190,10 @@ def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, An
     return {name: None if amount is None else hardware.gpus * amount for name, amount in stated}
 
 
-class TableHardware(Frozen):
+class TableHardware(Frozen, kind="table"):
     """Figures made elsewhere: a table in long form."""
 
     example: ClassVar[str] = '("costs.csv")'
-    kind: Literal["table"] = "table"
     path: str = setting("A CSV file, relative to this file.", positional=True)
 
 

@@ -33,18 +33,15 @@ _REVISION = "A branch, tag or commit of the hub's repository."
 _HF = 'write `hf("meta-llama/Llama-3.1-8B")`, or a directory'
 
 
-class HfSource(Frozen):
+class HfSource(Frozen, kind="hf"):
     """A checkpoint of the Hugging Face hub, or a directory."""
 
-    kind: Literal["hf"] = "hf"
     id: str = setting("The id on the hub, or a directory relative to this file.", positional=True, write=_HF)
     revision: str | None = setting(_REVISION, default=None)
 
 
-class ShapeSource(Frozen):
+class ShapeSource(Frozen, kind="shape"):
     """No checkpoint: only the shape is known."""
-
-    kind: Literal["shape"] = "shape"
 
 
 class Parent(Declaration):
@@ -100,33 +97,29 @@ class Rows(Picked):
     )
 
 
-class TextData(Picked):
+class TextData(Picked, kind="text"):
     """Text files; blank lines separate documents."""
 
-    kind: Literal["text"] = "text"
     paths: tuple[str, ...] = _PATHS
 
 
-class JsonlData(Rows):
+class JsonlData(Rows, kind="jsonl"):
     """JSON lines: one document or conversation a line."""
 
-    kind: Literal["jsonl"] = "jsonl"
     paths: tuple[str, ...] = _PATHS
     column: str = _COLUMN
 
 
-class ParquetData(Rows):
+class ParquetData(Rows, kind="parquet"):
     """Parquet files: one document or conversation a row."""
 
-    kind: Literal["parquet"] = "parquet"
     paths: tuple[str, ...] = _PATHS
     column: str = _COLUMN
 
 
-class HfData(Rows):
+class HfData(Rows, kind="hf"):
     """A data set of the Hugging Face hub, streamed; or a local directory of the same form."""
 
-    kind: Literal["hf"] = "hf"
     id: str = setting("Its id, or a directory relative to this file.", positional=True)
     split: str = setting("The part that is read.", default="train", bare=True)
     column: str = _COLUMN
@@ -134,10 +127,9 @@ class HfData(Rows):
     revision: str | None = setting(_REVISION, default=None, left_out=True)
 
 
-class TaskData(Picked):
+class TaskData(Picked, kind="tasks"):
     """Questions of multiple-choice tasks, each with its right answer."""
 
-    kind: Literal["tasks"] = "tasks"
     paths: tuple[str, ...] = setting(
         "Task files as `eval` takes them, relative to this file.", word="path", positional=True
     )
@@ -154,10 +146,9 @@ class MixPart(Frozen):
     source: PlainData
 
 
-class MixData(Frozen):
+class MixData(Frozen, kind="mix"):
     """Blocks of several texts in fixed proportions; no part is a mix itself."""
 
-    kind: Literal["mix"] = "mix"
     parts: tuple[MixPart, ...]
 
 

@@ -24,10 +24,9 @@ def _known_metric(name: str) -> str:
     return name
 
 
-class MetricTerm(Frozen):
+class MetricTerm(Frozen, kind="metric"):
     """A scenario's metric, summed over the child."""
 
-    kind: Literal["metric"] = "metric"
     scenario: str
     metric: Annotated[str, Checks(lambda p: (p.AfterValidator(_known_metric), p.WithJsonSchema(_METRIC)))]
 
@@ -37,35 +36,30 @@ class MetricTerm(Frozen):
         return place_of(self.scenario, self.metric)
 
 
-class ScoreTerm(Frozen):
+class ScoreTerm(Frozen, kind="score"):
     """The sum of a score table over the child."""
 
-    kind: Literal["score"] = "score"
     score: str
 
 
-class ParamsTerm(Frozen):
+class ParamsTerm(Frozen, kind="params"):
     """The child's parameter count, embeddings included once if tied."""
 
-    kind: Literal["params"] = "params"
 
-
-class FactTerm(Frozen):
+class FactTerm(Frozen, kind="fact"):
     """The sum over `layers` of a number of the chosen alternative: attention kv_heads, window, params; ffn width, params.
 
     kv_heads and width are 0 for linear and noop; for `parent` they are the parent's.
     """
 
-    kind: Literal["fact"] = "fact"
     sub_block: SubBlock
     attribute: str
     layers: tuple[int, ...]
 
 
-class CountTerm(Frozen):
+class CountTerm(Frozen, kind="count"):
     """Number of `layers` that choose an alternative of `sub_block` named in `alternatives` (canonical names)."""
 
-    kind: Literal["count"] = "count"
     sub_block: SubBlock
     alternatives: tuple[str, ...]
     layers: tuple[int, ...]
@@ -85,14 +79,13 @@ class _ByChoice(Frozen):
         return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
 
 
-class TableTerm(_ByChoice):
+class TableTerm(_ByChoice, kind="table"):
     """The sum over `layers` of the entry at the layer's choice: `values[i][j]` for `attention[i]` and `ffn[j]`.
 
     Both lists hold every alternative of these layers and `parent`, by canonical name. A sub-block that does not matter has
     an empty list and one place: `values` is then one row (no attention) or one column (no ffn).
     """
 
-    kind: Literal["table"] = "table"
     values: tuple[tuple[Exact, ...], ...]
 
 
@@ -119,14 +112,13 @@ DIMENSIONS |= {"tokens_per_s": TOK_PER_S, "requests_per_s": REQ_PER_S}
 """Units of bounds, each with its dimension."""
 
 
-class LinearRequirement(Frozen):
+class LinearRequirement(Frozen, kind="linear"):
     """`left op bound`, or `left op ratio * (left at the all-parent model)` where `parent_ratio` is set (`>= 2.17x`).
 
     Strict `<` and `>` are kept; `==` is allowed for counts, facts and params. `judged`: the figure of measured children that the
     requirement is about; `left` and `bound` are then the score's sum that is expected to meet it.
     """
 
-    kind: Literal["linear"] = "linear"
     left: Linear
     op: Literal["<=", ">=", "==", "<", ">"]
     bound: Exact | None
@@ -145,43 +137,38 @@ class LinearRequirement(Frozen):
         return limit
 
 
-class Is(Frozen):
+class Is(Frozen, kind="is"):
     """True when layer `layer` chooses one of `alternatives` (canonical names; empty: never) for `sub_block`.
 
     The ends of the model, `embedding` and `head`, are chosen in the layer after the last.
     """
 
-    kind: Literal["is"] = "is"
     layer: int
     sub_block: Site
     alternatives: tuple[str, ...]
 
 
-class Not(Frozen):
+class Not(Frozen, kind="not"):
     """Negation."""
 
-    kind: Literal["not"] = "not"
     operand: Logic
 
 
-class And(Frozen):
+class And(Frozen, kind="and"):
     """All hold (an empty one is true)."""
 
-    kind: Literal["and"] = "and"
     operands: tuple[Logic, ...]
 
 
-class Or(Frozen):
+class Or(Frozen, kind="or"):
     """At least one holds (an empty one is false)."""
 
-    kind: Literal["or"] = "or"
     operands: tuple[Logic, ...]
 
 
-class Implies(Frozen):
+class Implies(Frozen, kind="implies"):
     """If `condition` then `consequence`."""
 
-    kind: Literal["implies"] = "implies"
     condition: Logic
     consequence: Logic
 
@@ -193,26 +180,23 @@ class _Bounded(Frozen):
     at_most: int | None = None
 
 
-class Compare(Frozen):
+class Compare(Frozen, kind="compare"):
     """`left op bound`, where every term of `left` is a sum over layers: a fact, a count or a table."""
 
-    kind: Literal["compare"] = "compare"
     left: Linear
     op: Literal["<=", ">=", "==", "<", ">"]
     bound: Exact
 
 
-class Runs(_Bounded):
+class Runs(_Bounded, kind="runs"):
     """From `at_least` to `at_most` runs of consecutive statements hold. Each is about one layer, in their order, or constant."""
 
-    kind: Literal["runs"] = "runs"
     statements: tuple[Logic, ...]
 
 
-class Longest(_Bounded):
+class Longest(_Bounded, kind="longest"):
     """The longest run of consecutive statements that hold has from `at_least` to `at_most`; `statements` as in Runs."""
 
-    kind: Literal["longest"] = "longest"
     statements: tuple[Logic, ...]
 
 
@@ -222,17 +206,15 @@ class Taken(_ByChoice):
     values: tuple[tuple[str, ...], ...]
 
 
-class Distinct(_Bounded):
+class Distinct(_Bounded, kind="distinct"):
     """The layers take from `at_least` to `at_most` different values; `at_most` None: no upper limit."""
 
-    kind: Literal["distinct"] = "distinct"
     taken: tuple[Taken, ...]
 
 
-class Same(Frozen):
+class Same(Frozen, kind="same"):
     """Layers `left` and `right` choose the same alternative for each of `sub_blocks`."""
 
-    kind: Literal["same"] = "same"
     left: int
     right: int
     sub_blocks: tuple[SubBlock, ...]
@@ -241,10 +223,9 @@ class Same(Frozen):
 Logic = Annotated[Is | Not | And | Or | Implies | Compare | Runs | Longest | Distinct | Same, BY_KIND]
 
 
-class LogicRequirement(Frozen):
+class LogicRequirement(Frozen, kind="logic"):
     """A propositional requirement over choices (one for each instance of a `for`)."""
 
-    kind: Literal["logic"] = "logic"
     formula: Logic
     because: str = ""
     where: Where
@@ -294,10 +275,9 @@ def describe_term(term: Term) -> str:
             assert_never(term)
 
 
-class CpSat(Frozen):
+class CpSat(Frozen, kind="cpsat"):
     """Proven optimal within the gap, or the best found in time with its bound."""
 
-    kind: Literal["cpsat"] = "cpsat"
     time_s: Exact = setting(
         "Time limit.", word="time", unit=TIME, default=Fraction(60), at_least=Fraction(1, 1000), at_most=10**8
     )

@@ -94,10 +94,9 @@ SCORE_METRICS: Mapping[Metric, Call] = {
 }
 
 
-class ReplaceOne(Frozen):
+class ReplaceOne(Frozen, kind="replace_one"):
     """Replaces one block of the parent at a time and compares (Puzzle, section 4.1)."""
 
-    kind: Literal["replace_one"] = "replace_one"
     metric: Metric = setting(
         "The measure of difference.",
         calls=SCORE_METRICS,
@@ -120,11 +119,10 @@ class ReplaceOne(Frozen):
     data: str | None = setting("The text that is scored on.", shown="that of the pieces", **_DATA)
 
 
-class ScoreFromTable(Frozen):
+class ScoreFromTable(Frozen, kind="table"):
     """Figures made elsewhere: a table in long form."""
 
     example: ClassVar[str] = '("scores.csv")'
-    kind: Literal["table"] = "table"
     path: str = setting("A CSV file, relative to this file.", positional=True)
 
 

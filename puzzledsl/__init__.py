@@ -7,8 +7,6 @@
 Names are imported when they are used, so that `import puzzledsl` costs next to nothing.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.base.version import __version__ as __version__

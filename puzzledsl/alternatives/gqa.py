@@ -1,7 +1,5 @@
 """Grouped-query attention with fewer key/value heads, a sliding window, attention sinks (arXiv 2305.13245, 2309.17453)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import gcd

@@ -1,7 +1,5 @@
 """One hidden x hidden matrix in place of a sub-block (Puzzle, arXiv 2411.19146, section 3), or nothing in its place."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

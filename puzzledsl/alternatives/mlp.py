@@ -1,7 +1,5 @@
 """The parent's gated FFN with fewer intermediate channels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

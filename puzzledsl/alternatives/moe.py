@@ -1,7 +1,5 @@
 """A mixture with fewer experts than the parent's, fewer of them for a token, or narrower ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

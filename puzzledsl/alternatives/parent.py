@@ -4,8 +4,6 @@ An end stays what it is in the parent, stored in one of the types of `precision`
 In a parent that ties them both are one matrix: types that differ untie them, and the model has two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -10,8 +10,6 @@ An engine stores the keys and values of an attention, after rotary embedding, in
 attention and changes none of its weights: `parent@kv_fp8` has the parent's own. `models.families.rounded_cache` rounds so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Literal

@@ -4,8 +4,6 @@ A runtime has one or more model architectures: model code with fixed rules about
 is data, in `puzzledsl.ir.engines`. An alternative picks the field that is about it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Literal, Protocol
 

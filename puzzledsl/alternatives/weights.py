@@ -7,8 +7,6 @@ Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y 
 [state]. Before either, a causal convolution over x, B, C (v, k, q) needs the inputs of its earlier taps.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping

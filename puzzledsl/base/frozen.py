@@ -48,7 +48,7 @@ def _declare(cls: Any, kw_only: bool) -> None:
             delattr(cls, name)
     for name, annotation in inspect.get_annotations(cls).items():
         default = vars(cls).get(name)
-        if isinstance(default, dict) and not str(annotation).startswith("ClassVar"):
+        if isinstance(default, dict) and "ClassVar[" not in str(annotation):
             setattr(cls, name, field(default_factory=default.copy))
     if not cls.__doc__:
         cls.__doc__ = cls.__name__  # else it is made of the signature, which is `__init__`'s

@@ -3,8 +3,6 @@
 A rule without a known name is refused, because text would silently be split differently than in training.
 """
 
-from __future__ import annotations
-
 import json
 from functools import lru_cache
 from pathlib import Path

@@ -3,8 +3,6 @@
 Spelling suggestions ("did you mean …?"), by one function, so that all stages suggest alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Near

@@ -1,7 +1,5 @@
 """Progress of long work: what a stage says of it, which the CLI shows as a bar and writes to a JSON-lines log."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

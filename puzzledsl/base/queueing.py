@@ -5,8 +5,6 @@ speed that m of them have, for every k up to m. So the number that runs is at mo
 where the lengths of requests are not exponential (Kelly 1979, symmetric queues).
 """
 
-from __future__ import annotations
-
 import json
 from bisect import bisect_left
 from fractions import Fraction

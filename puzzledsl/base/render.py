@@ -4,8 +4,6 @@ Plain strings and ANSI codes: rendering needs no heavy import. Span columns are 
 measured in terminal cells: tabs are expanded, wide characters count twice, and control characters are replaced.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial

@@ -7,8 +7,6 @@ counts as changed, not replaced. Expressions, requirements and figures are said 
 Changes as text: `+` added, `-` removed, `~` changed; then the work, then one line that counts.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

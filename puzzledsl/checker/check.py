@@ -1,7 +1,5 @@
 """Check a program: load, check and lower it. Reports all mistakes in one run and never raises for a user's mistake."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never

@@ -3,8 +3,6 @@
 A program that needs more work than the limits allow is a mistake, which is reported instead of hanging.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Checks of what runtimes lack: those of exports, and the engines of searched costs, which round, too; some have one KV cache."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Diagnostics: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 UnknownName = Mistake("E0201", "nothing here is called `{name}`")

@@ -1,7 +1,5 @@
 """Checks of a whole program: what later stages need, and lints: legal but probably unintended."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path

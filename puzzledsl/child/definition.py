@@ -1,7 +1,5 @@
 """Model definition of a solution: the piece of each sub-block, by the jobs of the BLD declarations. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative

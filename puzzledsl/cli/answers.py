@@ -3,8 +3,6 @@
 Regrets and margins as text: one line per layer and the cost of each requirement.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 

@@ -6,8 +6,6 @@ Private names of typer are all in this file, each with the public form that does
 paths are read here as typer reads them, other values still by typer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path

@@ -5,8 +5,6 @@ none is left, without ever adding mistakes: each round checks the fixed texts be
 there are more mistakes is undone, and its fixes are tried one by one.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

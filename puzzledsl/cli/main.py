@@ -1,7 +1,5 @@
 """`pzl`: entry point and exit codes: 0 done, 1 user's mistake, 2 usage error, 70 internal error, 130 interrupted."""
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import suppress

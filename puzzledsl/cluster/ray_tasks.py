@@ -9,8 +9,6 @@ the worker, because its process cannot be trusted afterwards. Tensors travel as 
 reader's memory, and pickles tensors in band, at a tenth of the speed.
 """
 
-from __future__ import annotations
-
 import heapq
 import time
 from collections import Counter, deque

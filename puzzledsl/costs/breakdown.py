@@ -1,7 +1,5 @@
 """Cost breakdown of a model, and its text: time and bytes by layer and by part."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby

@@ -14,8 +14,6 @@ CSV (UTF-8). One file can hold scores and costs: whoever reads it takes its own 
 others: times in nanoseconds and sizes in bytes, so that reading the file gives exactly the same numbers.
 """
 
-from __future__ import annotations
-
 import csv
 import functools
 import io

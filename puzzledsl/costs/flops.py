@@ -4,8 +4,6 @@ A multiplication and an addition are two FLOP. Norms, activations, the softmax a
 are the experts of a mixture that a token does not choose.
 """
 
-from __future__ import annotations
-
 import functools
 from fractions import Fraction
 from math import ceil

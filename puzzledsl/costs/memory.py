@@ -4,8 +4,6 @@ A token chooses k of E experts, and tokens are taken to choose independently and
 tokens leave an expert out with probability (1 - k / E)^n, so that E (1 - (1 - k / E)^n) are expected to be read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache

@@ -8,8 +8,6 @@ rate * C(n) <= n; the least such n runs. No step is faster with more sequences, 
 rate that n sustain, n + 1 do, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise

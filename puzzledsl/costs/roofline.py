@@ -17,8 +17,6 @@ A cost depends on the alternative and on the layer's shape, not on its place: a 
 kind of layer, however many layers there are. `shape` is one layer's (`Shape.at`) but for `fixed_line`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field

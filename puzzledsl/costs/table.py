@@ -3,8 +3,6 @@
 Tables that were measured elsewhere have diagnostics of costs that the space needs and they lack.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction

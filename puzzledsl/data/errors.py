@@ -1,7 +1,5 @@
 """Diagnostics of reading text."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 DataMissing = Mistake(

@@ -4,8 +4,6 @@ A model reads `context + " " + choice` and is scored on the choice's tokens. `co
 WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normalised": false` says that lengths do not count.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

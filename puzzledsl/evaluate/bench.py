@@ -3,8 +3,6 @@
 Models of an evaluation in the memory that there is: one copy of each, which gives way to others, or is read as it runs.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

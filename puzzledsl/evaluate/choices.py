@@ -8,8 +8,6 @@ An item's context is read once: its endings follow it in one row, each seeing th
 Shape legend: B rows, T tokens of the longest row, H hidden size, V vocabulary, M scored tokens.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -11,8 +11,6 @@ Two remarks: texts disagree if the KL to the parent on one is more than RATIO ti
 it; answers repeat themselves by the share of runs of 4 tokens that were said before (seq-rep-4, Welleck et al. 2020).
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import zlib

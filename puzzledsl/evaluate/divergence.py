@@ -3,8 +3,6 @@
 Shape legend: N blocks, T tokens per block, H hidden size, V vocabulary, C positions of a chunk.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Diagnostics of evaluation."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 NoEvalData = Mistake(

@@ -3,8 +3,6 @@
 Tasks may be those of EleutherAI's lm-evaluation-harness (`lm_eval`): the harness asks and scores, our models answer.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Shape legend: N blocks, T tokens of a block.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise

@@ -5,8 +5,6 @@ process, model by model, or on the workers of a cluster: first all texts and tas
 processor and nothing beside them.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Serve a page on 127.0.0.1 until Ctrl-C."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

@@ -9,8 +9,6 @@ whose router does not scale them has mixtures of one size here. A shared expert,
 Shapes: N heads of D = head_dim rows each, E experts, W channels of an expert, H hidden.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

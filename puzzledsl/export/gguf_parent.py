@@ -4,8 +4,6 @@ Transformers reads the configuration and the tokenizer from the file; the weight
 write them in. A parent with rounded weights is flattered by its own grid: rounding it to the same type again costs nothing.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -7,8 +7,6 @@ of 32. Codes of `iq4_nl` are places in its table of values.
 Shapes: R rows of C numbers; N blocks.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

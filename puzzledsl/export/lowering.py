@@ -4,8 +4,6 @@ Every added factor is zero, one, or 32 / 32. Each alternative lists its rewritin
 implements them. Shapes: H hidden, N query heads, D head_dim, F intermediate width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never, cast

@@ -14,8 +14,6 @@ only, so experts of several sizes have another name, under which transformers' o
 Shapes: R rows of C numbers.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ A child can be a parent: its base family is `base_model_type`, Llama without one
 layer empty, and gives the width of an FFN as `ffn_mult`.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Layers that differ from each other by a rule: every n-th, the first n, or a pattern of letters.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Their channel mixers are dense FFNs, or mixtures with a gated shared expert. Fro
 and published checkpoints see pictures, too.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Dense families that share Llama's code: Llama, Mistral, Qwen2, Qwen3, Phi-3, Granite, OLMo 2 and SmolLM3."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape

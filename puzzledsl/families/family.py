@@ -1,7 +1,5 @@
 """Description of a model family: its reader of config.json, and the places of its modules and weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Literal

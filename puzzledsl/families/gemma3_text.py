@@ -1,7 +1,5 @@
 """Gemma 3, text: norms before and behind the sub-blocks, windows in most layers, and a scaled embedding."""
 
-from __future__ import annotations
-
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import KINDS, MAX_WINDOW, BadConfig, Config, every, shown, windowed
 from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes, fields_of

@@ -1,7 +1,5 @@
 """Families whose FFNs are mixtures of experts: gpt-oss, and Qwen3's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape

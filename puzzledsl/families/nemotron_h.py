@@ -1,7 +1,5 @@
 """Nemotron-H (arXiv 2504.03624): one sub-block a layer; attention without positions, FFNs and experts without gates."""
 
-from __future__ import annotations
-
 from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.config import LETTERS, MAX_LAYERS, MAX_VOCAB, BadConfig, Config, by_pattern, shown
 from puzzledsl.families.family import Family, Mixture, Names, Part

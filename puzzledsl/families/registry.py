@@ -4,8 +4,6 @@ A config.json describes a shape and a computation: rotary embeddings, activation
 gives sizes and rules for layers, and its family the rest.
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 import pkgutil

@@ -1,7 +1,5 @@
 """Base classes of artefacts and declarations, source places, and exact numbers in JSON."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Annotated, Any
 

@@ -5,8 +5,6 @@ here. llama.cpp's other architectures (`llama`, `qwen3`, `qwen3moe`, `gemma3`, `
 and widths, but use the first layer's for all layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

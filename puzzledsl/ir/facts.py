@@ -1,7 +1,5 @@
 """Figures of a parent and of its alternatives that expressions can read, its kinds of layers in words, and runs of layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import assert_never
 

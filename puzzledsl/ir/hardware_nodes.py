@@ -1,7 +1,5 @@
 """Meaning of `hardware` and `scenario`: what the child runs on, and its workload."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal

@@ -1,7 +1,5 @@
 """Formulas about layers: the layers they mention, and Kleene's three-valued logic (1952) with unknown layers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby

@@ -6,8 +6,6 @@ source: include/llama.h (`llama_ftype`) and ggml/src/ggml-common.h (bytes of a b
 llama.cpp makes only with an importance matrix are not here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from puzzledsl.alternatives.precision import CACHES, FULL

@@ -1,7 +1,5 @@
 """Metrics of a scenario: a record each, read by the language, costs, searches and reports; the verifier evaluates them itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import field
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Declarations that a lowered one refers to, and the measured scores that searches read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import assert_never
 

@@ -1,7 +1,5 @@
 """Choice of the architecture in which a runtime runs a child, or every child of a space, and what it costs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ A requirement on a figure of a judge is met or missed by a child that was built 
 first guess: a bound on a score's sum, which measured children move.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction

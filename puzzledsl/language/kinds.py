@@ -3,8 +3,6 @@
 They are those of the files of `alternatives/`, of the IR's classes and of a parent's shape.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args

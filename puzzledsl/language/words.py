@@ -1,7 +1,5 @@
 """Keywords, functions, metrics and the other words that stand in expressions, each with a line of explanation."""
 
-from __future__ import annotations
-
 from puzzledsl.base import units
 from puzzledsl.base.frozen import Record
 from puzzledsl.ir import measured_engines

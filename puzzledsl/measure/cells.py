@@ -9,8 +9,6 @@ reads the weights where that takes longer; children that a search would choose b
 Sizes are computed exactly; times are whole nanoseconds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence

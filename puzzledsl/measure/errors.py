@@ -1,7 +1,5 @@
 """Diagnostics of measurement, here and in engines, and of a `measured(...)` hardware that does not match this machine."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 NoWorkload = Mistake(

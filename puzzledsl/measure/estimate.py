@@ -10,8 +10,6 @@ A sub-block's time is from its layer's start (or the end of the attention sub-bl
 an interrupted run resumes.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

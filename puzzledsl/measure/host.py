@@ -7,8 +7,6 @@ Where layers differ, an alternative is timed in each kind of layer by itself. La
 in a layer like the first one, `noop@1` in a layer of the second kind.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

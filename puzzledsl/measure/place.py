@@ -1,7 +1,5 @@
 """The machine that times are taken on, and the object that takes them there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

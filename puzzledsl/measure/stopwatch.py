@@ -5,8 +5,6 @@ computation calls `lap()` at the places of interest. `prepare` returns a callabl
 the seconds between consecutive laps. Only this file distinguishes the two devices. A probe on a CPU counts processor time.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Sequence

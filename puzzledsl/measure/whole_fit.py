@@ -14,8 +14,6 @@ model this halves the error of other searched children, and as many more mixture
 Shapes: M models, K unknown times.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

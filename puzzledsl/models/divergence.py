@@ -5,8 +5,6 @@ Rates: linear warm-up, then constant or a cosine (Loshchilov & Hutter 2017, with
 Shapes: N positions, C positions of a chunk, H hidden, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import assert_never

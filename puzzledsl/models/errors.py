@@ -1,7 +1,5 @@
 """Diagnostics of stages that run models: of checkpoints, families and devices, pieces, scores and uptraining. Loads no torch."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 BrokenModule = Mistake(

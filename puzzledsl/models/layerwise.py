@@ -6,8 +6,6 @@ So a layer run here gets exactly the arguments it gets in the whole model.
 Shapes: B sequences, S tokens, H hidden, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy

@@ -4,8 +4,6 @@ A GPU is used where there is one, in bfloat16 if it has that: its float32 produc
 sums are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Shape legend: N output features, K input features.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar

@@ -3,8 +3,6 @@
 And `pzl compile`, which writes everything that needs no weights to the build directory.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The records are stamps of finished tasks, with the digests of their inputs and o
 written last. A reason is removed when its task is done.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json

@@ -6,8 +6,6 @@ Arithmetic, memory traffic and calls become time by this machine's speeds: a pro
 in the build directory's log took. A task that this build directory has finished before is estimated by its previous time.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Diagnostics that occur only when a stage runs: an input is missing, locked or not made yet."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 ParentNotFound = Mistake(

@@ -5,8 +5,6 @@ measurement precede the first use of some texts. Under `torchrun`, rank 0 execut
 ranks join the training that it announces. The functions at the end solve a search, or load a child, of a run.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

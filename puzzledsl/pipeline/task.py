@@ -1,7 +1,5 @@
 """Base class of the pipeline's tasks: all that a run, `pzl status` and dry runs ask of one."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ of the head, where rounding is compensated (`head_jobs`).
 A space of 6 x 9 with the parent and a no-op on both sides therefore has 4 + 7 = 11 or 54 - 2 * 2 = 50 jobs per layer.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -25,8 +25,6 @@ Least-squares initialisation fits only a piece's last map. Refinement (`pieces.i
 on half of the calibration tokens, and finally the last map on all of them again.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

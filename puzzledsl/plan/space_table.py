@@ -1,7 +1,5 @@
 """A space as a table: the alternatives of every layer after overrides, and the facts of each alternative."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from math import fsum, log10

@@ -5,8 +5,6 @@ and optima of scores drawn around these (Thompson sampling: Russo et al. 2018, a
 posterior: wide draws propose far worse children, which teach the model little about the best.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A judged child is the checkpoint that `pzl realise` writes: assembled, healed, i
 disk as soon as it is known.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -12,8 +12,6 @@ that did not. It is proven that no child with a smaller refitted sum serves the 
 requirements.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import OrderedDict

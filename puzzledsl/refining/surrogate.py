@@ -12,8 +12,6 @@ Learning, section 3.3). The further a loss is above the best one, the less it co
 Shapes: I entries of the table, N measured children, F errors that entries share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -3,8 +3,6 @@
 The ending of a run: what a user must know before the figures, at the top of the report and at the end in the terminal.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

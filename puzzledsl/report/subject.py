@@ -3,8 +3,6 @@
 Subject of the page: one search, its best child, that child's measured figures, and a way to predict them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Losses of the block library, initial and trained, by alternative.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

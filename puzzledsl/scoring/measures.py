@@ -13,8 +13,6 @@ w'_v of its own has h_child . e' - h_parent . e in place of the last product, wh
 Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden, V vocabulary, T tokens of a tile.
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence

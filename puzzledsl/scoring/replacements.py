@@ -3,8 +3,6 @@
 Metrics of replacements are cached as checksummed JSON lines. So resumed runs and scores of other metrics measure nothing twice.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

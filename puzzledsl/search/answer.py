@@ -1,7 +1,5 @@
 """Answers that meet every requirement exactly, verified, with their metrics; and the figures of any child that a user names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction

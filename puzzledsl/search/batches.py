@@ -3,8 +3,6 @@
 The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

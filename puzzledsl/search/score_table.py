@@ -4,8 +4,6 @@ A layer's score is its pair's row if there is one, else the sum of its two sub-b
 for both sub-blocks is the score of dropping the whole run.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from functools import cached_property

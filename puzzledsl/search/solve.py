@@ -4,8 +4,6 @@ A frontier is the epsilon-constraint method (Haimes et al. 1971): a search solve
 front. It is written as CSV, for spreadsheets; `report.pictures.curves` draws it.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import tempfile

@@ -1,7 +1,5 @@
 """The inputs of one search (program, costs, scores), checked for completeness, and lookups in them."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ The evaluation of a child is from the definitions of docs/language.md and delibe
 layer. The solver has its own (`search.problem.metrics`).
 """
 
-from __future__ import annotations
-
 import operator
 from bisect import bisect_left
 from collections import Counter

@@ -4,8 +4,6 @@ Everything runs in one thread. A text is checked after a short pause in typing. 
 long as the previous one took, so that typing does not wait for checks.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

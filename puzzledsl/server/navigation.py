@@ -3,8 +3,6 @@
 A name is renamed in all files that use it, or the request is refused: where the new name stands for something there already.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction

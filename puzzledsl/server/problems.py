@@ -1,7 +1,5 @@
 """Diagnostics of a text in the editor's form, the code actions that fix them; formatting, and the colours of words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path

@@ -5,8 +5,6 @@ removed. Quality is that of the weights in the file, as for a child. The two fil
 to answer a third of its tasks' questions.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

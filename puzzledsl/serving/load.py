@@ -5,8 +5,6 @@ protocol that llama-server and vLLM share, each answer as a stream of events. Ar
 the simulation can be given the very same.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Diagnostics of the front end: E00xx for the structure of the text, E01xx for words and literals."""
 
-from __future__ import annotations
-
 from puzzledsl.base.diagnostics import Mistake
 
 UnexpectedToken = Mistake("E0001", "unexpected {found}")

@@ -1,7 +1,5 @@
 """Colour by words alone: the class of every token, told from its neighbours on the line, for all that colours programs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS

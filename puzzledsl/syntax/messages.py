@@ -1,7 +1,5 @@
 """Messages for an unexpected token: what is found, what is allowed, and the form here of another language's construct."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span

@@ -6,8 +6,6 @@ one is reported and removed. The parser therefore never sees a bracket mistake, 
 rest of the file.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Parse text to the syntax tree: the only entry point of the front end. Unreadable parts become `BadExpr` or are left out."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re

@@ -1,7 +1,5 @@
 """The lexer that Pygments finds as `pzl` by its entry point: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import ClassVar
 

@@ -6,8 +6,6 @@ item. They are tried in this order: losing less text causes fewer follow-up erro
 the rest of the statement then parses, a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product

@@ -1,7 +1,5 @@
 """From raw tokens to words: report lexical mistakes, repair those with a clear intention, and remove the others and comments."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ Of quantised matrices, which lie on grids, the scales are trained and the codes 
 Shape legend: B sequences, T tokens of each, N = B * T positions, C positions of a chunk, H hidden size, V vocabulary, L layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple

@@ -6,8 +6,6 @@ default group (gloo) carries rank 0's decisions, and its members wait as long as
 groups carry its collectives, where a long wait means that a process is lost.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

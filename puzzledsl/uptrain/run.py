@@ -6,8 +6,6 @@ the memory plan before anything is loaded: from the cheapest, recomputed layers 
 the host's memory.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -4,8 +4,6 @@ Each process writes its rows of every tensor to a safetensors file of its own. A
 every file guards them: a set that is torn or changed is never read.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ Shape legend: G blocks of one optimiser step, B of one forward, T tokens a block
 count, H hidden, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Parts that the lowering of every kind of declaration reads: head, target, the call on its right, the statements of its body."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction

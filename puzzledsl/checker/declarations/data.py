@@ -1,7 +1,5 @@
 """`parent`, a checkpoint, whose config.json gives its shape, or a literal; and `data`: texts, and mixes of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial

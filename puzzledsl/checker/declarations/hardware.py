@@ -1,7 +1,5 @@
 """`hardware` and `scenario`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import ceil

@@ -1,7 +1,5 @@
 """`judge taste of p = tasks(…) { data = … }`, and what requirements on its figures become: `require taste.kl <= 0.05`."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """`bld`, `uptrain`, `eval` and `export`, and `score` with its `runs` (consecutive layers dropped together) and `healed`."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 from functools import partial

@@ -1,7 +1,5 @@
 """Parts of values: figures behind a dot (`chat.memory`), layers and elements in square brackets, and what `for` goes through."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from math import floor

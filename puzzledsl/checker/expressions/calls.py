@@ -1,7 +1,5 @@
 """Calls: `fn`s, constructors, and the built-in functions over lists, layers and comprehensions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NoReturn

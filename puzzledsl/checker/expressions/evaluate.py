@@ -4,8 +4,6 @@ So `let`, `fn`, `if` and comprehensions can also be used in searches. The parser
 Context.enter and Context.spend bound the work of `fn`s and `let`s.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import assert_never
 

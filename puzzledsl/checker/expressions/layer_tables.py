@@ -5,8 +5,6 @@ and the search stays linear in the choices. Cells are `[attention][ffn]` over th
 sub-block is always an axis entry, even if the layer cannot choose it: ratios to the parent need it.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Constants are folded and comparisons are joined by `and`. Comparisons of layers'
 and can be combined like others; those of metrics cannot.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from typing import NoReturn

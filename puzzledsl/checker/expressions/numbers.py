@@ -1,7 +1,5 @@
 """Numbers: symbolic sums as linear expressions of the IR, and values converted to the type that a place needs, or refused."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from typing import TypeGuard, cast

@@ -5,8 +5,6 @@ word of the language; but a word of a closed list where only these may stand (`s
 called so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Names and words: values in their scopes, words of closed lists, references, and help for unknown names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache

@@ -5,8 +5,6 @@ asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, rou
 matches every storage type, and one without `kv_cache` every type of a KV cache.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ the parent's own sub-block becomes `parent`. Duplicates are kept once, in the or
 `layers[2..9].attention -= noop` are applied in order. Layers left empty are reported after the last one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial

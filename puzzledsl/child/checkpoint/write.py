@@ -12,8 +12,6 @@ code that puzzledsl writes is found; a link is followed to its content.
 Shapes: R rows of C numbers.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

@@ -12,8 +12,6 @@ Streams above a size limit lie in a memory-mapped file, unlinked as soon as it i
 Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, Q = 2 H outputs, K the two steps.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -14,8 +14,6 @@ Shapes: B sequences, S positions, T tokens, N tokens of an expert, H hidden, W c
 of matrices (the H outputs without one), Q = 2 H.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace

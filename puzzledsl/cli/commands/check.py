@@ -3,8 +3,6 @@
 `pzl fmt`: format programs in place, or say which would change; `-` formats stdin. Loads no torch.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`pzl explain`, and `pzl lsp`, the command that an editor starts."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys

@@ -1,7 +1,5 @@
 """Run an engine in a separate process, which answers what it is asked (`worker.py`)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

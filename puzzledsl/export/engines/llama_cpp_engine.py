@@ -4,8 +4,6 @@ The package's private names are used here alone: its public `Llama` has no decod
 server's, no log to set, no quantisation, and no other library.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

@@ -1,7 +1,5 @@
 """Directories in MLX, through mlx-lm, on the CPU."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Checkpoint directories in transformers, with the model code that they contain. Weights are safetensors, never pickles."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Checkpoint directories in vLLM on the CPU, with vLLM's DeciLM model (scripts/vllm_env.sh creates its environment)."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -16,8 +16,6 @@ log is an answer before the last one: `{"said": …}`.
 The process ends soon after the one that started it, however that ends.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -13,8 +13,6 @@
 Per-layer tables are tuples with one dictionary a layer, keyed by canonical alternative name.
 """
 
-from __future__ import annotations
-
 from puzzledsl.ir.tables.answers import *  # noqa: F403
 from puzzledsl.ir.tables.evaluations import *  # noqa: F403
 from puzzledsl.ir.tables.summed import *  # noqa: F403

@@ -3,8 +3,6 @@
 `MEASURES` has one record for each measure on text, read by evaluations, reports and docs; `evaluate.divergence` measures them.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from puzzledsl.base.frozen import Frozen, Record, left_out

@@ -1,7 +1,5 @@
 """Costs and scores of every alternative: what a search adds up, and how far measured ones are to be trusted."""
 
-from __future__ import annotations
-
 from dataclasses import field
 from fractions import Fraction
 from typing import Literal

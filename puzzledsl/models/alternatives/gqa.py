@@ -1,7 +1,5 @@
 """Attention with fewer key/value heads: the parent's heads merged, and the output projection refitted to what they bring."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

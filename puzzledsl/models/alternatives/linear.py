@@ -1,7 +1,5 @@
 """One matrix in place of a sub-block: the least-squares map from its inputs to its outputs (ridge)."""
 
-from __future__ import annotations
-
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.models.alternatives.realisation import ParentLayer, State, like
 from puzzledsl.models.least_squares.grams import TOWARDS_ZERO, solve_ridge

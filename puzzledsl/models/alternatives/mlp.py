@@ -1,7 +1,5 @@
 """A narrower FFN: the channels that matter most, and the down projection refitted to them."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import Tensor

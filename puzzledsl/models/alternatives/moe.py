@@ -3,8 +3,6 @@
 Shapes: T tokens, H hidden.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

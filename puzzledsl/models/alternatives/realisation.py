@@ -7,8 +7,6 @@ mode, weights uninitialised, with the call signature of the sub-block it replace
 written into exported checkpoints, where transformers constructs it with the config and the alternative's fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

@@ -3,8 +3,6 @@
 Configuration of a model as an attention with another number of query heads sees it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter

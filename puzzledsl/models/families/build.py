@@ -4,8 +4,6 @@ The only place that constructs transformers' layer classes. Modules are put into
 of a KV cache are renumbered after them. Shapes: B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections import defaultdict, deque

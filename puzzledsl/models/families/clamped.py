@@ -3,8 +3,6 @@
 Imports nothing of this package: its source is copied into checkpoints of children.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Never runs code from the directory and uses no network.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Iterator, Mapping

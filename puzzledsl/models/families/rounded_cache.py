@@ -8,8 +8,6 @@ divide a head, values in groups of 64. Queries and outputs are rotated likewise,
 Shapes: B sequences, K key/value heads, S positions, D channels of a head.
 """
 
-from __future__ import annotations
-
 import inspect
 from math import sqrt
 from typing import Any

@@ -8,8 +8,6 @@ Shapes: B sequences, K key/value heads, Q queries, C columns of the mask (one a 
 D head_dim.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

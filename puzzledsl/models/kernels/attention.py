@@ -12,8 +12,6 @@ SiLU-gated FFNs have the activation and the product fused into the matrix produc
 Shapes: B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial

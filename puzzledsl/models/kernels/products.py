@@ -16,8 +16,6 @@ Shapes: K inputs, N outputs; any leading dimensions. In attention: B sequences, 
 keys.
 """
 
-from __future__ import annotations
-
 import ctypes
 import inspect
 import math

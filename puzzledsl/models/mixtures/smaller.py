@@ -18,8 +18,6 @@ that it was not fitted to, and is made again for the last fit: one at a time is 
 Shapes: T tokens, N tokens of an expert or a group, H hidden, W channels of an expert, E experts, R columns of a sketch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ side take half the time (576 to 3,072 rows, iq4_nl).
 Shapes: C columns, which are the rows here, so that a step reads memory in order; R rows.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -18,8 +18,6 @@ Gram matrix is damped. In an embedding or a head without a piece each number cou
 Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a time; V tokens of the vocabulary, H hidden.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ at any time.
 Shapes: R rows of C numbers in G groups.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch

@@ -12,8 +12,6 @@ A point costs one forward and backward pass over the fitted batches. All is floa
 Shapes: P inputs and Q outputs of linear maps.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -4,8 +4,6 @@ A process that is killed while appending leaves at most one line without its new
 writer cuts it off before appending, so that no later line is joined to it.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A piece exists once its index line does, and the line is written after the file:
 holds only complete pieces. Only safetensors are written and read, never pickles.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence

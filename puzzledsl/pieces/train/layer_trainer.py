@@ -7,8 +7,6 @@ when its statistics are complete: merged heads and narrow FFNs are fitted to the
 Shapes: N blocks, B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

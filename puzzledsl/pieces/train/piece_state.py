@@ -9,8 +9,6 @@ operations as ever. On a GPU, copies overlap with computation: pinned memory, a 
 Shapes: B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

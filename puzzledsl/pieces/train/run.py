@@ -9,8 +9,6 @@ hardware or another number of threads does not. Callers pass the jobs of exactly
 Shapes: V tokens of the vocabulary, H hidden.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from functools import partial

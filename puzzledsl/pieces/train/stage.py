@@ -7,8 +7,6 @@ saved piece by piece, so that stages with other spans of layers can resume from 
 Shapes: B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

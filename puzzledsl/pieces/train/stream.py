@@ -6,8 +6,6 @@ the time. When a worker or the driver is lost, the run resumes from the last ste
 there are. The pieces are those of `pieces.train.sweep`, bit for bit, however often the run is interrupted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace

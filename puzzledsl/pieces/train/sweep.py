@@ -11,8 +11,6 @@ Pieces that do not fit in memory together are made in parts, one after the other
 Shapes: N blocks, B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Tasks of the pipeline."""
 
-from __future__ import annotations
-
 from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks.children import Eval, Export, Realise, Report, Uptrain
 from puzzledsl.pipeline.tasks.making import Bld, Measure, Score

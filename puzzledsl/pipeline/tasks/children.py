@@ -1,7 +1,5 @@
 """The tasks of children: checkpoints, global knowledge distillation, figures beside the parent, exports, and the report."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The tasks that make what searches read: times on this machine, pieces, and scores."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path

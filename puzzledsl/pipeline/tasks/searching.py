@@ -1,7 +1,5 @@
 """The tasks `solve`, `frontier` and `refine`: answers of a search, and children measured around them."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Mapping
 from functools import partial

@@ -3,8 +3,6 @@
 Text of measured children and of exports, and the cost breakdowns of `pzl cost`.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """An evaluation as text, and its warnings: doubtful times, texts that disagree, requirements missed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Mistake

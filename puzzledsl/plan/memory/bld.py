@@ -16,8 +16,6 @@ The time of a plan is that of the parent, of pieces, of Gram matrices and of lea
 the memory's bandwidth.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Kind and shade of a sub-block in the strip: darker for a larger share of the par
 differ in grey.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Places for the names of marks in a picture: the first side of a mark on which its name covers the least.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 The accuracy that children keep beyond chance, task by task; and children that were measured around a search's optimum.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

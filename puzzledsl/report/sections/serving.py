@@ -3,8 +3,6 @@
 Traffic: latency against rate of parent, quantised files and child, simulated, with what was measured under real load beside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction

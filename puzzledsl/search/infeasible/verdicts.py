@@ -3,8 +3,6 @@
 Reachable values are in the unit of the user's bound, such as `2.12x` for a bound of `2.17x`, or `31.2s` for `30s`.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Sequence

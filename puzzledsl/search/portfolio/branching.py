@@ -5,8 +5,6 @@ and bound over the classes of columns in a decision diagram: a mixture of two ve
 single path, so branching halves the classes of the layer in which cheap paths differ most, with new prices for each half.
 """
 
-from __future__ import annotations
-
 import heapq
 from bisect import bisect_left
 from collections.abc import Sequence

@@ -11,8 +11,6 @@ The answer is canonical: of all best answers, the one whose columns come first i
 So it does not depend on seeds or the number of workers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations

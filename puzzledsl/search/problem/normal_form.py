@@ -1,7 +1,5 @@
 """Normal form of requirements on layers: however they are written, equal meanings become equal nodes of a pool of formulas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

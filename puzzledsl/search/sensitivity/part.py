@@ -5,8 +5,6 @@ along the paths of the diagram, at prices that pins share: columns that no bette
 reduced costs and by what other pins are proven to cost.
 """
 
-from __future__ import annotations
-
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

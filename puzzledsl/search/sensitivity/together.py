@@ -7,8 +7,6 @@ A label is left out if at varied prices no pin can have an answer with it within
 2^50, which floats hold exactly; priced sums have a tolerance far above their rounding errors, so that no answer is lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

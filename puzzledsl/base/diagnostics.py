@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.base.frozen import Record
 
@@ -147,12 +147,12 @@ class Fix(Record):
     safe: bool = True
 
     @classmethod
-    def replace(cls, span: Span, text: str, title: str = "", *, safe: bool = True) -> Fix:
+    def replace(cls, span: Span, text: str, title: str = "", *, safe: bool = True) -> Self:
         """Return a fix that replaces a span by `text`."""
         return cls(title or (f"write `{text}`" if text else "remove it"), (Edit(span, text),), safe)
 
     @classmethod
-    def insert(cls, before: Span, text: str, *, safe: bool = True) -> Fix:
+    def insert(cls, before: Span, text: str, *, safe: bool = True) -> Self:
         """Return a fix that inserts `text` before a span."""
         return cls.replace(before.start, text, f"insert `{text}`", safe=safe)
 

@@ -6,8 +6,6 @@ outputs of a stage; its internal files (unfinished work, tokenised text) have no
 content at their end or in a file beside them, which detects any changed bit.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import glob
@@ -22,6 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 PREFIX = "pzl-scratch-"
 
@@ -230,7 +229,7 @@ class Sealing:
         self._thread = ThreadPoolExecutor(1)
         self._last: Future[None] | None = None
 
-    def __enter__(self) -> Sealing:
+    def __enter__(self) -> Self:
         return self
 
     def add(self, content: memoryview) -> None:

@@ -14,7 +14,7 @@ import re
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from puzzledsl.base.diagnostics import Mistake
 from puzzledsl.base.frozen import Record
@@ -104,7 +104,7 @@ class Explanation(Record):
     right: str
 
     @classmethod
-    def of(cls, kind: Mistake) -> Explanation:
+    def of(cls, kind: Mistake) -> Self:
         """Read the golden file of a diagnostic. Raises ValueError for one that has another form."""
         message = re.sub(
             r"\{\{|\}\}", lambda m: m.group()[0], re.sub(r"(?<!\{)\{\w+[^{}]*\}", "…", kind.template)

@@ -8,8 +8,6 @@ tasks go from member to member like batches in a pipeline. The connection is ope
 of a run.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import socket
@@ -17,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from puzzledsl.base.diagnostics import DiagnosticError, Mistake
 from puzzledsl.base.progress import Progress, Silent
@@ -50,7 +48,7 @@ class Task:
     steps: tuple[Step, ...]
 
     @classmethod
-    def call(cls, name: Any, method: str, *arguments: Any) -> Task:
+    def call(cls, name: Any, method: str, *arguments: Any) -> Self:
         """Return a task of one step, for any worker."""
         return cls(name, (Step(method, arguments),))
 

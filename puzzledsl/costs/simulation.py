@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from random import Random
 from statistics import fmean, quantiles
+from typing import Self
 
 from puzzledsl.base.frozen import Record
 from puzzledsl.costs.metrics import NS_PER_S, chosen_costs
@@ -49,7 +50,7 @@ class Engine(Record):
     @classmethod
     def of(
         cls, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], *, joined: bool = False
-    ) -> Engine:
+    ) -> Self:
         """From the costs of traffic at each number of sequences."""
         prompt_ns = sum(cost.prefill_ns for cost in chosen_costs(listed[0], layers))
         steps = (sum(cost.decode_ns for cost in chosen_costs(costs, layers)) for costs in listed)

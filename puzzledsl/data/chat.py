@@ -6,14 +6,12 @@ it ends, and it ends where the conversation up to it does. A prompt is asked as 
 continued where there is none.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data import errors
@@ -138,7 +136,7 @@ class Asked:
     place: str
 
     @classmethod
-    def of(cls, text: str, place: str) -> Asked:
+    def of(cls, text: str, place: str) -> Self:
         """Return a prompt of one message."""
         return cls(text, ({"role": "user", "content": text},), place)
 

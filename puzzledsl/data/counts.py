@@ -4,11 +4,10 @@ A mixture takes the part that is furthest behind its share of i + 1 blocks (Tijd
 prefix of the blocks has the proportions, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -109,7 +108,7 @@ class Budget:
     held_out: int
 
     @classmethod
-    def of(cls, source: Bld | BldJob) -> Budget:
+    def of(cls, source: Bld | BldJob) -> Self:
         """Return the budget of a declaration or of one of its jobs. Training fills whole steps; `tokens` 0 means none."""
         context, batch = source.context, source.batch
         steps = max(1, source.tokens // (context * batch)) if source.tokens else 0

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from transformers import PreTrainedModel
 
@@ -75,7 +75,7 @@ class EvalWork:
     head: int
 
     @classmethod
-    def of(cls, parent_dir: Path) -> EvalWork:
+    def of(cls, parent_dir: Path) -> Self:
         """Count the parent's weights; a child is taken as large."""
         shape = shape_of(load_config(parent_dir))
         layers, head = met_weights(shape)

@@ -5,8 +5,6 @@ send requests to 127.0.0.1, and with DNS rebinding even read the answers: it kno
 Origin. Answers forbid other origins to frame, load or cache them, and send no Referer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading
@@ -17,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from secrets import compare_digest, token_urlsafe
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -68,7 +66,7 @@ class Guard:
         self.hosts = (*named, *NAMES) if port == 80 else named  # which browsers leave out
 
     @classmethod
-    def new(cls, port: int) -> Guard:
+    def new(cls, port: int) -> Self:
         """Make a guard with a fresh token of 256 bits."""
         return cls(token_urlsafe(32), port)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations, count
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL
@@ -244,7 +244,7 @@ class Question:
         return tuple(sorted(self.bounds.items())), self.off, self.choices
 
     @classmethod
-    def read(cls, value: Any) -> Question:
+    def read(cls, value: Any) -> Self:
         """Read what the page sends. Raises BadQuestion."""
         try:
             bounds = {int(number): str(text) for number, text in dict(value.get("bounds", {})).items()}

@@ -11,7 +11,7 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 from __future__ import annotations
 
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentEmbedding, ParentFfn, ParentHead
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
@@ -172,7 +172,7 @@ class LayerChoice(Frozen):
         )
 
     @classmethod
-    def of_parent(cls) -> LayerChoice:
+    def of_parent(cls) -> Self:
         """Return the choice of a layer that stays as it is."""
         return cls(attention=(ParentAttention(),), ffn=(ParentFfn(),))
 

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class Widths:
     cached: Fraction
 
     @classmethod
-    def of(cls, dtype: torch.dtype) -> Widths:
+    def of(cls, dtype: torch.dtype) -> Self:
         """Return those of a model in PyTorch."""
         return cls(Fraction(dtype.itemsize), Fraction(dtype.itemsize))
 
@@ -174,7 +174,7 @@ class Workload(flops.Workload):
     """A scenario at one batch size: `batch` prompts of `prompt` tokens, `output` new tokens each."""
 
     @classmethod
-    def of(cls, scenario: Scenario, batch: int) -> Workload:
+    def of(cls, scenario: Scenario, batch: int) -> Self:
         """Return the workload of a scenario at one of its batch sizes."""
         return cls(batch, scenario.prompt, scenario.output)
 

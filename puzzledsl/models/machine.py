@@ -4,8 +4,6 @@ A product of a few hundred tokens does not use two cores well (1.4x the speed of
 With one thread per forward, what is measured is the same bytes for any number of threads.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 from collections import deque
@@ -14,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
@@ -36,7 +34,7 @@ class Workers:
         self._own = self._threads // self.count if most else 1
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         if self._on_cpu:
             torch.set_num_threads(self._own)
         if self.count > 1:

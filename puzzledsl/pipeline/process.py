@@ -6,8 +6,6 @@ file beside it, which only serves messages: one left by a killed process blocks 
 Progress is for people (a rich bar on stderr, or plain lines without a terminal) and for machines (JSON lines).
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -47,7 +45,7 @@ class Holder(Frozen):
     since: str
 
     @classmethod
-    def ourselves(cls) -> Holder:
+    def ourselves(cls) -> Self:
         """Return this process."""
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         since = datetime.now().isoformat(" ", "seconds")

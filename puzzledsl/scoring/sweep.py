@@ -16,12 +16,10 @@ further up run unchanged.
 Shapes: B sequences, S positions, H hidden, P scored positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -239,7 +237,7 @@ class HealedReplacement:
     changed: Sequence[Link]
 
     @classmethod
-    def of(cls, scored: Scored, layers: int, without: Absent) -> HealedReplacement:
+    def of(cls, scored: Scored, layers: int, without: Absent) -> Self:
         """Make the child of a replacement or run in a parent with `layers` layers, which lack some sub-blocks."""
         child = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * layers
         match scored:

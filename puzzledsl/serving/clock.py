@@ -3,8 +3,6 @@
 Children to time are the parent with alternatives of random weights, written for the engine. Times depend on no weight's value.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil
@@ -16,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -161,7 +159,7 @@ class Bed:
     spec: MeasuredHardware
 
     @classmethod
-    def of(cls, hardware: Hardware) -> Bed:
+    def of(cls, hardware: Hardware) -> Self:
         """Return it. Raises DiagnosticError: EngineAbsent."""
         spec = hardware.spec
         assert isinstance(spec, MeasuredHardware)

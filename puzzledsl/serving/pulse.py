@@ -5,8 +5,6 @@ this machine shows that, but the processor time of a product that is always the 
 fall together (correlation .99 over windows of 6 s, llama-server on one core).
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time
@@ -14,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +79,7 @@ class Pulse:
         self._usual_s: float | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Self:
         """Start."""
         if self._cores:
             self._thread.start()

@@ -17,14 +17,12 @@ A separate text for healing (`heal_data`) has no BLD parts: scored blocks come f
 Shapes: N blocks, S context, B sequences, H hidden, P positions.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import save as to_safetensors
@@ -96,7 +94,7 @@ class HealingGroups:
         folder: Path,
         *,
         held_bytes: int = HELD_BYTES,
-    ) -> HealingGroups:
+    ) -> Self:
         """Make the groups of at least two calibration blocks, of which the first eighth (one at least) judges."""
         judging = max(1, len(calibration_NS) // JUDGING_PART)
         size = max(1, tiles(model.device.type).group_tokens // calibration_NS.shape[1])

@@ -1,11 +1,9 @@
 """Answers of a search with their proof, regrets, children measured around it; pieces of the library and what is made of them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from puzzledsl.alternatives.alternative import ENDS, EndName, Site
 from puzzledsl.alternatives.precision import PrecisionName
@@ -41,7 +39,7 @@ class EndsAssignment(Frozen):
         return {site: dtype for site, dtype in found.items() if dtype}
 
     @classmethod
-    def of(cls, name: str) -> EndsAssignment:
+    def of(cls, name: str) -> Self:
         """Return the assignment of a key."""
         embedding, _, head = name.partition("/")
         return cls(embedding=embedding, head=head)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class LazyTensor:
         return LazyTensor(self.shape, dtype, lambda: self.read().to(dtype), some)
 
     @classmethod
-    def of(cls, tensor: Tensor) -> LazyTensor:
+    def of(cls, tensor: Tensor) -> Self:
         """A tensor that is in memory already."""
         return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor.detach().cpu().contiguous())
 

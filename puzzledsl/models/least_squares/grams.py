@@ -7,10 +7,8 @@ once the others have made up for it. One elimination order serves every width.
 Shapes: T tokens, P inputs, Q outputs, F channels of an FFN; B sequences, S positions, H hidden.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -37,7 +35,7 @@ class Gram:
     tokens: int = 0
 
     @classmethod
-    def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Gram:
+    def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Self:
         """Sums over no tokens yet; `outputs` may be 0."""
 
         def zeros(*size: int) -> Tensor:

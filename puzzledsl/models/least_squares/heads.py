@@ -13,10 +13,9 @@ matrix of what the output projection reads and W = W_o', removing the D rows of 
 Shapes: N query heads, K key/value heads, J heads of a group, D head_dim, H hidden; weights carry a bias column (H + 1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -85,7 +84,7 @@ class Heads:
     key_scale: Tensor | None = None
 
     @classmethod
-    def of(cls, weights: Mapping[str, Tensor], shape: Shape, turning: int | None = None) -> Heads:
+    def of(cls, weights: Mapping[str, Tensor], shape: Shape, turning: int | None = None) -> Self:
         """Split a parent's attention, by its weights' canonical names, into heads. `turning`: by default all or none."""
 
         def rows(name: str, heads: int) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +171,7 @@ class Mixture:
     rules: ModuleRules
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor], top_k: int, rules: ModuleRules) -> Mixture:
+    def of(cls, state: Mapping[str, Tensor], top_k: int, rules: ModuleRules) -> Self:
         """Return the mixture of a sub-block's weights, without copying them. Each expert is looked up when it is needed."""
         router = state["gate.weight"]
         experts = Experts(lambda e: expert_of(state, f"experts.{e}."), range(len(router)))

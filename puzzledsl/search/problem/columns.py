@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Columns:
     period: int = 0
 
     @classmethod
-    def of(cls, pairs: tuple[Pairs, ...]) -> Columns:
+    def of(cls, pairs: tuple[Pairs, ...]) -> Self:
         """Return columns with every pair of every layer once, all with position 0."""
         sizes = [len(here) for here in pairs]
         place = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])

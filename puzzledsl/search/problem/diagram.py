@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class Diagram:
     whole: bool = True
 
     @classmethod
-    def reduced(cls, order: Sequence[int], tables: Sequence[Ints], classes: Ints) -> Diagram:
+    def reduced(cls, order: Sequence[int], tables: Sequence[Ints], classes: Ints) -> Self:
         """Return the minimal diagram: states on no path removed, states with the same future merged."""
         merged = _merged(tables)
         if merged is None:

@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain, count
 from math import inf
+from typing import Self
 
 import numpy as np
 
@@ -213,7 +214,7 @@ class Effort:
     labels: int = 10_000_000
 
     @classmethod
-    def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
+    def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Self:
         """Return an effort whose deadline is `time_s` seconds from now."""
         return cls(time.monotonic() + time_s, gap, seed, workers)
 

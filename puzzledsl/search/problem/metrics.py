@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property, partial
 from itertools import chain, count, product
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,7 @@ class Box:
     high: tuple[int, ...]
 
     @classmethod
-    def at(cls, batches: Mapping[str, int]) -> Box:
+    def at(cls, batches: Mapping[str, int]) -> Self:
         """Return the single box of these batches."""
         return cls(tuple(batches), tuple(batches.values()), tuple(batches.values()))
 

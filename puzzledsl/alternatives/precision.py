@@ -18,7 +18,7 @@ from typing import Literal
 
 from puzzledsl.alternatives.weights import Weight
 from puzzledsl.base.diagnostics import Mistake
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 PrecisionName = Literal["q8_0", "q5_0", "q4_1", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
 FULL = "full"  # the word for the parent's own type in a choice of types
@@ -39,8 +39,7 @@ PrecisionDoesNotFit = Mistake(
 )
 
 
-@record
-class Precision:
+class Precision(Record):
     """A storage type. `low` and `high` bound the whole numbers of a code; both are 0 for a floating type."""
 
     name: PrecisionName
@@ -121,8 +120,7 @@ UNROUNDED = ("full", "bf16", "fp16", "tf32", "fp32", "fp64")
 """Words of a hardware's `kv_cache` for types that hold what engines compute."""
 
 
-@record
-class CacheType:
+class CacheType(Record):
     """A type. `bytes`: of one number, scales included. `group`: numbers of a head that share a scale.
 
     `flags`: by runtime, the options that store all caches so; a runtime without an entry lacks the type.
@@ -149,8 +147,7 @@ SKIPPED = {"vllm": "--kv-cache-dtype-skip-layers"}
 """Runtime -> the option that names the layers whose caches stay as they are. Others have one type for all layers."""
 
 
-@record
-class ServedCaches:
+class ServedCaches(Record):
     """KV caches of a child in a runtime: the type of those that are rounded, and the runtime's numbers of the other layers."""
 
     runtime: str

@@ -12,14 +12,13 @@ from typing import Annotated, Literal, Protocol
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.weights import PARTIAL, Computation
 from puzzledsl.base.diagnostics import Diagnostic, Span
-from puzzledsl.base.frozen import BY_KIND, Frozen, record
+from puzzledsl.base.frozen import BY_KIND, Frozen, Record
 
 MAX_COUNT = 2**53
 """The largest whole number that a setting accepts: JSON readers keep integers up to 2**53 exact."""
 
 
-@record
-class Argument:
+class Argument(Record):
     """An argument, for editors and docs. `words` are the words that it takes beside numbers; `default` is Markdown."""
 
     doc: str

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from puzzledsl.alternatives.shape import Mixer, Shape
-from puzzledsl.base.frozen import Frozen, record
+from puzzledsl.base.frozen import Frozen, Record
 
 
-@record
-class Weight:
+class Weight(Record):
     """One stored tensor. Tensor parallelism divides dimension `split` (None: nothing) in units of `unit` entries, a head's."""
 
     shape: tuple[int, ...]
@@ -39,8 +38,7 @@ Weights = Mapping[str, Weight]
 Shapes = dict[str, tuple[int, ...]]  # weight name -> shape
 
 
-@record
-class Stored:
+class Stored(Record):
     """Storage type of a quantised sub-block's matrices on one GPU, and the number of their scales.
 
     `scales` of the matrices that every token uses, `expert_scales` of the experts; `plain` counts the numbers of routers,
@@ -53,8 +51,7 @@ class Stored:
     plain: int = 0
 
 
-@record
-class Size:
+class Size(Record):
     """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 
     `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` counts the
@@ -271,8 +268,7 @@ FLOP_OF_A_CELL: dict[Mixer, int] = {"mamba2": 5, "delta_net": 7}
 """FLOP of one token for each number of a state: decay, update and output; a delta net reads what it corrects, too."""
 
 
-@record
-class StateSize:
+class StateSize(Record):
     """Numbers that a sequence keeps in one layer: inputs of the convolution, and the recurrent state."""
 
     conv: int

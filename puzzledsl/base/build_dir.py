@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 
 class _Fixed:
@@ -25,8 +25,7 @@ class _Named(_Fixed):
         return lambda *names: build.root / self._path.format(*names)
 
 
-@record
-class BuildDir:
+class BuildDir(Record):
     """Layout of `build/` beside a program: one path per artefact of the pipeline."""
 
     root: Path

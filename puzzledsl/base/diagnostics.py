@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 
 def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagnostic, Fix]]:
@@ -108,8 +108,7 @@ class Span:
         return "\n".join(found)
 
 
-@record
-class Label:
+class Label(Record):
     """A span with a short text under it: `^^^^ a number, no unit`."""
 
     span: Span
@@ -129,16 +128,14 @@ class Near(str):
         return near
 
 
-@record
-class Edit:
+class Edit(Record):
     """Replacement of a span by `text`; an empty span inserts."""
 
     span: Span
     text: str
 
 
-@record
-class Fix:
+class Fix(Record):
     """One fix of a mistake: edits of one file that are applied together.
 
     `title` is its text in an editor's menu. A `safe` fix is certainly the intended text, and `pzl check --fix`
@@ -163,8 +160,7 @@ class Fix:
 MAX_SHOWN = 300  # Longest part of the user's text that a message quotes, in characters; the rest is cut.
 
 
-@record
-class Mistake:
+class Mistake(Record):
     """A kind of mistake: `E0301` is an error, `W0412` a warning. `args` of a report fill both templates.
 
     Its golden file, `errors/CODE.md`, says in a line what it is, and explains it by two programs.

@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self, dataclass_transform
 
@@ -39,26 +39,11 @@ class Later:
         return getattr(owner if instance is None else instance, self._name)
 
 
-def make_later(cls: Any, *, eq: bool = True, kw_only: bool = False) -> None:
-    """Make a class a frozen dataclass. A dictionary as a default is copied for each instance."""
-
-    def declare(home: Any) -> None:
-        _declare(home, kw_only)
-
-    made: dict[str, Any] = dict.fromkeys(("__dataclass_fields__", "__match_args__"), declare)
-    made["__init__"] = _initialise
-    made |= {"__eq__": _compare, "__hash__": _compare} if eq else {}
-    same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse, "__repr__": _shown}
-    own = vars(cls)
-    explicit = {n for n in (*made, *same) if n in own and not (n == "__hash__" and own[n] is None)}
-    for name in made.keys() - explicit:
-        setattr(cls, name, Later(name, made[name]))
-    for name in same.keys() - explicit:
-        setattr(cls, name, same[name])
+_DECLARED = ("__dataclass_fields__", "__match_args__")
 
 
 def _declare(cls: Any, kw_only: bool) -> None:
-    for name in ("__dataclass_fields__", "__match_args__"):
+    for name in _DECLARED:
         if isinstance(vars(cls).get(name), Later):
             delattr(cls, name)
     for name, annotation in inspect.get_annotations(cls).items():
@@ -129,18 +114,6 @@ def _shown(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
-def record(cls: Any = None, /, **options: bool) -> Any:
-    """Decorate a class as a record."""
-
-    def decorate(made: Any) -> Any:
-        make_later(made, **options)
-        made.__pydantic_config__ = _CONFIG
-        return made
-
-    return decorate if cls is None else decorate(cls)
-
-
 class _Config:
     """Pydantic's configuration of a class."""
 
@@ -150,6 +123,27 @@ class _Config:
 
 
 _CONFIG = _Config()
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
+class Record:
+    """A frozen dataclass by what it declares. A dictionary as a default is copied for each instance."""
+
+    __pydantic_config__ = _CONFIG
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __init_subclass__(cls, *, eq: bool = True, kw_only: bool = False) -> None:
+        super().__init_subclass__()
+        made: dict[str, Any] = dict.fromkeys(_DECLARED, partial(_declare, kw_only=kw_only))
+        made["__init__"] = _initialise
+        made |= {"__eq__": _compare, "__hash__": _compare} if eq else {}
+        same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse, "__repr__": _shown}
+        own = vars(cls)
+        explicit = {n for n in (*made, *same) if n in own and not (n == "__hash__" and own[n] is None)}
+        for name in made.keys() - explicit:
+            setattr(cls, name, Later(name, made[name]))
+        for name in same.keys() - explicit:
+            setattr(cls, name, same[name])
 
 
 def _name_fields(cls: Any) -> None:
@@ -164,15 +158,13 @@ def _adapter_of(owner: Any) -> TypeAdapter[Any]:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
-class Frozen:
+class Frozen(Record):
     """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
 
-    __pydantic_config__ = _CONFIG
     model_fields: ClassVar[Mapping[str, Any]] = {}  # The fields by name.
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        make_later(cls, kw_only=True)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__(kw_only=True)
         cls.model_fields = Later("model_fields", _name_fields)  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:

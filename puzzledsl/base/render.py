@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
@@ -26,8 +26,7 @@ def _painted(color: bool, text: str, style: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if color and code and text else text
 
 
-@record
-class _Underline:
+class _Underline(Record):
     """Underline within one line, in cells, end exclusive."""
 
     start: int

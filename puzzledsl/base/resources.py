@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from puzzledsl.base.diagnostics import Mistake
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -91,8 +91,7 @@ _GOLDEN = re.compile(
 )
 
 
-@record
-class Explanation:
+class Explanation(Record):
     """The explanation of one code. `said` is the message about the wrong example."""
 
     code: str

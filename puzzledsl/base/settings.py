@@ -14,14 +14,13 @@ from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from puzzledsl.base.frozen import Frozen, record, type_of
+from puzzledsl.base.frozen import Frozen, Record, type_of
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 
 REQUIRED: Any = object()  # The default of a setting that must be written.
 
 
-@record
-class Setting:
+class Setting(Record):
     """One setting of a body, or one argument of a call.
 
     `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has
@@ -60,8 +59,7 @@ class Setting:
         return self.doc[:1].lower() + self.doc[1:].removesuffix(".")
 
 
-@record
-class Call:
+class Call(Record):
     """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names.
 
     `node` is the class that the checker makes of it, `write` the help where an argument is missing.
@@ -91,16 +89,14 @@ class Call:
         return None
 
 
-@record
-class Section:
+class Section(Record):
     """A named group of settings in a body: `peak { bf16 = 989TFLOP/s }`."""
 
     doc: str
     settings: Mapping[str, Setting]
 
 
-@record
-class Kind:
+class Kind(Record):
     """One kind of declaration. `form` is its syntax; `plural` names its dictionary in the IR's program.
 
     `value` is what stands right of `=`; `statements` are the keywords that its body can contain. `of` is the field with the

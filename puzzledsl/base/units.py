@@ -12,13 +12,12 @@ import re
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 Form = Literal["plain", "percent", "times"]
 
 
-@record
-class Dimension:
+class Dimension(Record):
     """Exponents of the base units."""
 
     bytes: int = 0
@@ -134,8 +133,7 @@ MAX_LITERAL_CHARS = 200
 MAX_EXPONENT = 60
 
 
-@record
-class Quantity:
+class Quantity(Record):
     """An exact value in base units (bytes, seconds, FLOP, tokens or a plain number)."""
 
     value: Fraction

@@ -19,7 +19,7 @@ from typing import Literal
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base import units
-from puzzledsl.base.frozen import Frozen, record
+from puzzledsl.base.frozen import Frozen, Record
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import settings_of
 from puzzledsl.base.units import format_quantity
@@ -111,8 +111,7 @@ class Change:
         return {"action": action, "kind": self.kind, "name": self.name, "details": details}
 
 
-@record
-class Pieces:
+class Pieces(Record):
     """The jobs of one BLD: `make` are new (`tokens` to train them), `keep` are unchanged, `drop` are no longer needed."""
 
     make: int

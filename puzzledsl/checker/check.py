@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_DEPTH, Context, Lower, OutOfSteps
@@ -46,8 +46,7 @@ LOWERINGS: dict[str, Lower] = {
 """Kind -> its lowering, in the order of a program."""
 
 
-@record
-class Checked:
+class Checked(Record):
     """The outcome of checking a file: its program, None when there are errors, and the texts of files for rendering."""
 
     program: nodes.Program | None

@@ -9,7 +9,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Mistake, RecipeOfQuantised, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
@@ -171,8 +171,7 @@ def check_exports(ctx: Context, program: nodes.Program) -> None:
         _ExportCheck(ctx, export, space, program.parents[space.parent], call).report()
 
 
-@record
-class _ExportCheck:
+class _ExportCheck(Record):
     """Check of one export. `call` is the place of its call, if it has its own."""
 
     ctx: Context

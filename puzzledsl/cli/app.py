@@ -18,7 +18,7 @@ import typer
 from typer._param_types import coerce_cli_path
 from typer.core import TyperCommand, TyperGroup
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.version import __version__
 
 READ_HERE = (str, Path, list[str], list[Path])
@@ -42,8 +42,7 @@ class Command(_Light, TyperCommand):
     """A command that reads words and paths without pydantic."""
 
 
-@record
-class _Reader:
+class _Reader(Record):
     """The reader of one parameter's value."""
 
     _typers: Callable[[], Any]

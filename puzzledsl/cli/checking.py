@@ -14,7 +14,7 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, apply, compatible, safe_fixes
 from puzzledsl.base.files import like, matching, write_bytes
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import listed
 from puzzledsl.checker.check import Checked, inspect
 from puzzledsl.checker.context import Context
@@ -80,8 +80,7 @@ def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iter
 MAX_ROUNDS = 20
 
 
-@record
-class Made:
+class Made(Record):
     """A fix that was made. Its place is in the text before its round."""
 
     diagnostic: Diagnostic

@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import groupby
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
@@ -26,8 +26,7 @@ from puzzledsl.ir.tables import (
 )
 
 
-@record
-class LayerCost:
+class LayerCost(Record):
     """The choice of one layer, its names for readers (`none` of a sub-block that the parent lacks), and its costs.
 
     They are those of attention and FFN, or one of both together where a table lists only the pair.
@@ -43,8 +42,7 @@ class LayerCost:
         return added(self.costs)
 
 
-@record
-class Breakdown:
+class Breakdown(Record):
     """A model in one scenario, at the batch of `costs`."""
 
     model: str

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.base.diagnostics import Diagnostic, Label, Mistake, Sink, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
 from puzzledsl.ir.facts import Run
@@ -58,8 +58,7 @@ class NoTable(Exception):
         self.reason, self.help = reason, help
 
 
-@record
-class Line:
+class Line(Record):
     """One row: the texts of its cells, without blanks around them, its place in the file, and the number of its line."""
 
     cells: tuple[str, ...]
@@ -71,8 +70,7 @@ class Line:
         return self.span.line
 
 
-@record
-class LongTable:
+class LongTable(Record):
     """The header and the non-blank rows of a file, which diagnostics call `shown`."""
 
     shown: str
@@ -179,8 +177,7 @@ _HEADER = re.compile(r"([^.\[\]]+)\.([^.\[\]]+)\[([^\[\]]*)\]")
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,2})?|\.\d+([eE][+-]?\d{1,2})?")
 
 
-@record
-class Row:
+class Row(Record):
     """One row of a table. `values[scenario][metric]` is in bytes or seconds; an empty cell is absent.
 
     `layer` None stands for every layer. With `attention` or `ffn` empty it is one sub-block, with both empty the fixed part.
@@ -195,8 +192,7 @@ class Row:
     values: dict[str, dict[str, Fraction]]
 
 
-@record
-class Measured:
+class Measured(Record):
     """A whole table: its rows and, by scenario, the metrics it has columns for."""
 
     path: str

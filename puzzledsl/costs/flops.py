@@ -13,12 +13,11 @@ from math import ceil
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.weights import Size, scan_flop, split
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir.nodes import Shape
 
 
-@record
-class Workload:
+class Workload(Record):
     """Scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output` tokens."""
 
     batch: int

@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import pairwise
 from operator import attrgetter
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.queueing import most_arrivals, most_load
 from puzzledsl.ir.metric_records import (
     METRICS,
@@ -133,8 +133,7 @@ def _falling(values: Sequence[float]) -> list[float]:
     return [value for value, length in pools for _ in range(length)]
 
 
-@record
-class Pace:
+class Pace(Record):
     """Time that n sequences may take so that traffic is sustained: the sum of `of` over a model's costs is at most `limit` ns."""
 
     batch: int
@@ -220,8 +219,7 @@ def filled(program: Program, table: CostTable) -> CostTable:
     return table.model_copy(update={"scenarios": found})
 
 
-@record
-class LinearMetric:
+class LinearMetric(Record):
     """The linear form `unit * (constant + sum of of(cost))` over the costs of a model, in base units."""
 
     of: Callable[[Cost], int]
@@ -262,8 +260,7 @@ def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], 
             return lambda cost: sum(times * of(cost) for of, times in parts)
 
 
-@record
-class Room:
+class Room(Record):
     """Sum of `of` over a model's costs, at most `limit`: `kv_cache <= kv_fraction * (capacity - reserve - weights)`."""
 
     share: Fraction

@@ -36,7 +36,7 @@ from puzzledsl.alternatives.parent import (
     stored_apart,
 )
 from puzzledsl.alternatives.weights import scan_flop, split
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.costs.flops import Workload, causal_pairs, fixed_flop, mean_context, mean_flop
 from puzzledsl.costs.memory import (
     activation_dtype,
@@ -73,8 +73,7 @@ NO_TIME = Fraction(0)
 FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
-@record(eq=False)
-class Pass:
+class Pass(Record, eq=False):
     """A forward pass of b sequences of `tokens` tokens, in seconds.
 
     `max(read + experts * share(b * tokens), b * compute) + b * (attention + link) + link_start + overhead`, where `share` of n
@@ -164,8 +163,7 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
     return hops * hardware.link_latency_s + sent / rate
 
 
-@record(eq=False)
-class CostLine:
+class CostLine(Record, eq=False):
     """One sub-block: its parameters and weights, and what each sequence of the batch adds. Sums are rounded up."""
 
     params: int
@@ -266,8 +264,7 @@ Key = tuple[int, str]
 """Kind of layer (`AnyBatch.kinds`) and alternative's name."""
 
 
-@record(eq=False)
-class AnyBatch:
+class AnyBatch(Record, eq=False):
     """A scenario on a profile. Everything asked for is remembered."""
 
     hardware: RooflineHardware

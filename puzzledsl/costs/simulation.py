@@ -13,7 +13,7 @@ from fractions import Fraction
 from random import Random
 from statistics import fmean, quantiles
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.costs.metrics import NS_PER_S, chosen_costs
 from puzzledsl.ir.nodes import Program, Traffic
 from puzzledsl.ir.runtimes import is_joined
@@ -24,8 +24,7 @@ REQUESTS, WARM_UP = 2000, 200
 SEED = 0
 
 
-@record
-class Request:
+class Request(Record):
     """One request: when it arrives, and its tokens."""
 
     arrival_ns: int
@@ -33,16 +32,14 @@ class Request:
     output: int
 
 
-@record
-class Latency:
+class Latency(Record):
     """Times of one request: to its first token, and of each token after it (of one that generates a single token, 0)."""
 
     ttft_s: float
     tpot_s: float
 
 
-@record
-class Engine:
+class Engine(Record):
     """Times of a model: of a token of a prompt, and of a step of 1, 2, … sequences. `joined`: see the engines of the IR."""
 
     prompt_token_ns: Fraction

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_SIZE = 2**24
@@ -58,8 +58,7 @@ def config_content(path: Path) -> dict[str, Any] | None:
     return config
 
 
-@record
-class Config:
+class Config(Record):
     """The fields of a config.json. Every method raises BadConfig for a value of the wrong kind."""
 
     content: Mapping[str, Any]

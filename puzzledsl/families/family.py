@@ -9,15 +9,14 @@ from typing import Any, Literal
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, BadConfig, Config
 
 BIASES = ("attention_bias", "output_bias")
 """Arguments of a `shape(…)` of a family whose attention has biases in all its maps or in none."""
 
 
-@record
-class Part:
+class Part(Record):
     """Attributes of a layer that hold a sub-block's module and its norms; prefixes of their weights as well."""
 
     module: str
@@ -31,8 +30,7 @@ class Part:
         return tuple(name for name in (self.before, self.behind) if name is not None)
 
 
-@record
-class Names:
+class Names(Record):
     """The parts of a layer; None for a sub-block that the layer does not have."""
 
     attention: Part | None = Part("self_attn", "input_layernorm", pair=True)
@@ -45,8 +43,7 @@ class Names:
         return self.attention if sub_block == "attention" else self.ffn
 
 
-@record
-class Mixture:
+class Mixture(Record):
     """Transformers' class of a mixture of experts, and names that families do not share."""
 
     block: str = "SparseMoeBlock"  # the end of the class's name
@@ -62,8 +59,7 @@ class Mixture:
     """Canonical names inside the FFN of weights that stay in float32, whatever the checkpoint's dtype."""
 
 
-@record
-class Sizes:
+class Sizes(Record):
     """Sizes that transformers takes where a config.json of a family says nothing, and the flags that it has."""
 
     flags: tuple[str, ...] = ()  # those of the biases that it may have
@@ -80,8 +76,7 @@ SAME_IN_ALL = (
 """Fields of a shape that a family's `literal` gives for a config.json, too."""
 
 
-@record
-class Family:
+class Family(Record):
     """A family. Its classes are transformers' own, in `transformers.models.{module}.modeling_{module}`."""
 
     model_type: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from puzzledsl.alternatives.precision import CACHES, FULL
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 
 DTYPES: dict[str, str] = {
     "fp32": "32-bit floating point.",
@@ -28,8 +28,7 @@ DTYPES: dict[str, str] = {
 """Number types of analytic profiles."""
 
 
-@record
-class Engine:
+class Engine(Record):
     """An engine that runs exported models.
 
     `weights` maps each data type to the bits of a stored weight, the usual type first. `cache_bits`: of a cached number; None: as
@@ -97,8 +96,7 @@ def engine_words(kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@record
-class Recipe:
+class Recipe(Record):
     """A recipe.
 
     `file_type`: its number in `llama_ftype`. `bits`: of a weight in its main storage type. `block`: numbers of a block of that
@@ -133,8 +131,7 @@ RECIPES: Mapping[str, Recipe] = {
 """Recipes by the word of the language, in the order of documentation: by the bits of the main type."""
 
 
-@record
-class Rung:
+class Rung(Record):
     """A file that llama.cpp's own quantiser makes of a parent: what a user has without a search.
 
     `head`: the type of embedding and head; empty for the recipe's choice. `weighed`: with an importance matrix.

@@ -7,7 +7,7 @@ from dataclasses import field
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, REQ_PER_S, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
@@ -20,8 +20,7 @@ Load = Literal["", "p95", "full"]
 """The number of sequences that a figure of traffic is at: what runs, what 95 % of requests find at most, or `at_most`."""
 
 
-@record
-class Metric:
+class Metric(Record):
     """A figure that `SCENARIO.NAME` gives.
 
     `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario

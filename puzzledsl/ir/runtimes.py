@@ -14,7 +14,7 @@ from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.precision import CACHES, UNROUNDED, CacheName
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.alternatives.weights import USUAL, Computation
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
@@ -24,8 +24,7 @@ Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
 
 
-@record
-class Lack:
+class Lack(Record):
     """An alternative that an architecture lacks in some layers."""
 
     sub_block: SubBlock
@@ -35,8 +34,7 @@ class Lack:
     kept: bool = False  # True if it is the parent's own: the parent is a child, and has it there.
 
 
-@record
-class Fit:
+class Fit(Record):
     """An architecture with everything that it lacks: properties of the model in words, and alternatives."""
 
     architecture: Architecture

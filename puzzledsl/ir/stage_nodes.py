@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.frozen import BY_KIND, Frozen, record
+from puzzledsl.base.frozen import BY_KIND, Frozen, Record
 from puzzledsl.base.settings import Call, Setting, call_of, setting
 from puzzledsl.ir.base import Declaration, Exact, Where
 from puzzledsl.ir.measured_engines import RECIPES
@@ -287,8 +287,7 @@ _LEAST = Fraction(1, 1000)
 """The lowest first guess, in nats: a requirement that nothing is lost has children to begin with."""
 
 
-@record
-class JudgedFigure:
+class JudgedFigure(Record):
     """A figure that `JUDGE.NAME` gives of a child.
 
     `of_parent`: its bound is a multiple of the parent's (`1.05x`). `guess`: the bound on a summed KL divergence, in nats, that a

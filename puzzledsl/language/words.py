@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from puzzledsl.base import units
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir import measured_engines
 
 DTYPES = measured_engines.DTYPES
 
 
-@record
-class Measure:
+class Measure(Record):
     """The type of a parameter. Text and truth have no dimension."""
 
     doc: str

@@ -173,8 +173,6 @@ def needs_prefill(scenarios: Iterable[Scenario], workload: Workload) -> bool:
 class Workload(flops.Workload):
     """A scenario at one batch size: `batch` prompts of `prompt` tokens, `output` new tokens each."""
 
-    __slots__ = ()
-
     @classmethod
     def of(cls, scenario: Scenario, batch: int) -> Workload:
         """Return the workload of a scenario at one of its batch sizes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNIT_NAMES, UNITS, unit_in_words, with_unit
 from puzzledsl.language.kinds import KINDS
@@ -34,8 +34,7 @@ _SHOWN = {
 Help = tuple[str, tuple[Fix, ...]]
 
 
-@record
-class Place:
+class Place(Record):
     """An unexpected token, tokens around it, and the kinds that could stand there. `before`: the last that is no newline."""
 
     token: Token

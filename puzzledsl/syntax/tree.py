@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import Field, field
-from typing import Any, ClassVar, Literal, dataclass_transform
+from dataclasses import field
+from typing import Literal, dataclass_transform
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.frozen import make_later
+from puzzledsl.base.frozen import Record
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-class _Record:
-    """Base of classes that are dataclasses by what they declare."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        make_later(cls, kw_only=True)
-
-
-class Node(_Record):
+class Node(Record, kw_only=True):
     """The base of all nodes. `span` does not take part in equality."""
 
     span: Span = field(compare=False, repr=False)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__(kw_only=True)
 
 
 class Name(Node):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Fix, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.settings import REQUIRED, Kind
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
@@ -27,8 +27,7 @@ from puzzledsl.syntax import tree
 Need = Literal["needed", "allowed", "none"]
 
 
-@record(eq=False)
-class Declared:
+class Declared(Record, eq=False):
     """A declaration that is lowered."""
 
     ctx: Context

@@ -16,7 +16,7 @@ from typing import Any, cast
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
@@ -30,8 +30,7 @@ Axis = tuple[Alternative, ...]
 Terms = tuple[tuple[values.TermKey, Fraction], ...]
 
 
-@record(eq=False)
-class Table:
+class Table(Record, eq=False):
     """The numbers `cells[attention][ffn]` of one layer, all of one dimension."""
 
     space: SpaceInfo

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.units import COUNT, REQ_PER_S, TOK_PER_S, Form, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_BITS, Context
@@ -132,8 +132,7 @@ FEW_TOK_PER_S = 10
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
 
 
-@record
-class Sides:
+class Sides(Record):
     """The places of a comparison's two sides and of its operator."""
 
     left: Span

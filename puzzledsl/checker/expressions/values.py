@@ -15,7 +15,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName,
 from puzzledsl.alternatives.parent import PARENT_ENDS, PARENTS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.names.names import POISON as POISON
 from puzzledsl.checker.names.names import LocalNames as LocalNames
@@ -99,23 +99,20 @@ def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInf
     return SpaceInfo(name, parent, parent_id, shape, {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS})
 
 
-@record
-class Text:
+class Text(Record):
     """A string, or a bare word such as `fp8` used as one. `words`: the closed list that it belongs to."""
 
     value: str
     words: tuple[str, ...] = field(default=(), compare=False)
 
 
-@record
-class Boolean:
+class Boolean(Record):
     """`true`, `false` or the result of a constant comparison."""
 
     value: bool
 
 
-@record
-class Located:
+class Located(Record):
     """A value and its span."""
 
     value: Value
@@ -126,22 +123,19 @@ Items = list[Located]
 """The arguments of a call."""
 
 
-@record
-class Options:
+class Options(Record):
     """`a | b | c`, in order."""
 
     options: tuple[Located, ...]
 
 
-@record
-class ListValue:
+class ListValue(Record):
     """`[a, b]`."""
 
     items: tuple[Value, ...]
 
 
-@record
-class RangeValue:
+class RangeValue(Record):
     """`3..78`, inclusive; every `step` from the lower end, where one is given."""
 
     low: Quantity
@@ -149,8 +143,7 @@ class RangeValue:
     step: Fraction | None = None
 
 
-@record(eq=False)
-class Constructed:
+class Constructed(Record, eq=False):
     """A constructor such as `gqa(kv_heads: 8)` or `noop`, with its scope. The declaration that takes it reads the arguments."""
 
     name: str
@@ -160,30 +153,26 @@ class Constructed:
     base: Symbol | None = None  # `h100_sxm(gpus: 2)`: the declaration that is changed
 
 
-@record(eq=False)
-class Ref:
+class Ref(Record, eq=False):
     """A reference to a declaration (`wide`, `chat`, `h100`) or to a file used `as` a name."""
 
     symbol: Symbol
 
 
-@record(eq=False)
-class Function:
+class Function(Record, eq=False):
     """`fn half(x) = x / 2`, with the scope of its file."""
 
     node: tree.Fn
     scope: Scope
 
 
-@record
-class BuiltIn:
+class BuiltIn(Record):
     """Built-in function, such as `sum`, `count` or `min`."""
 
     name: str
 
 
-@record
-class ParentLayer:
+class ParentLayer(Record):
     """`llama.layers[3]`: a layer of a parent, as it is."""
 
     shape: Shape
@@ -194,8 +183,7 @@ Names = dict[int, tuple[str, ...]]
 """Layer -> canonical names of alternatives."""
 
 
-@record(eq=False)
-class Layers:
+class Layers(Record, eq=False):
     """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
 
     space: SpaceInfo
@@ -203,8 +191,7 @@ class Layers:
     single: bool = False
 
 
-@record(eq=False)
-class SubBlocks:
+class SubBlocks(Record, eq=False):
     """`attention`, `layers[i].ffn`."""
 
     space: SpaceInfo
@@ -213,16 +200,14 @@ class SubBlocks:
     single: bool = False
 
 
-@record(eq=False)
-class ModelEnd:
+class ModelEnd(Record, eq=False):
     """`embedding` or `head`: an end of the whole model, which no layer has."""
 
     space: SpaceInfo
     site: EndName
 
 
-@record(eq=False)
-class Facts:
+class Facts(Record, eq=False):
     """`attention.kv_heads` of several layers: a vector for `sum`."""
 
     space: SpaceInfo
@@ -231,8 +216,7 @@ class Facts:
     indices: tuple[int, ...]
 
 
-@record(eq=False)
-class Matches:
+class Matches(Record, eq=False):
     """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
 
     space: SpaceInfo
@@ -249,8 +233,7 @@ TermKey = tuple[str | int | tuple[Any, ...], ...]
 ("table", attention_names, ffn_names, cells, layer)"""
 
 
-@record(eq=False)
-class Symbolic:
+class Symbolic(Record, eq=False):
     """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
 
     terms: dict[TermKey, Fraction]
@@ -259,8 +242,7 @@ class Symbolic:
     space: SpaceInfo | None = None
 
 
-@record(eq=False)
-class Formula:
+class Formula(Record, eq=False):
     """A statement about layers' choices; `size` counts its nodes."""
 
     logic: nodes.Logic
@@ -268,8 +250,7 @@ class Formula:
     space: SpaceInfo
 
 
-@record(eq=False)
-class Tally:
+class Tally(Record, eq=False):
     """`runs(P)`, `longest(P)`, `distinct(F)`, no sum over layers: the node of `size` parts, without bounds, and its text."""
 
     figure: nodes.Runs | nodes.Longest | nodes.Distinct
@@ -278,8 +259,7 @@ class Tally:
     text: str
 
 
-@record(eq=False)
-class Comparison:
+class Comparison(Record, eq=False):
     """A comparison with a value that the search decides, ready to become a requirement."""
 
     left: Symbolic
@@ -290,8 +270,7 @@ class Comparison:
     bound_span: Span
 
 
-@record(eq=False)
-class Conjunction:
+class Conjunction(Record, eq=False):
     """Comparisons and formulas joined by `and`; each becomes one requirement."""
 
     items: tuple[Comparison | Formula, ...] = field(default=())
@@ -301,7 +280,7 @@ Number = Quantity | Symbolic
 Statement = Formula | Boolean
 
 
-class Scope(LocalNames["Value"]):
+class Scope(LocalNames["Value"], eq=False):
     """Names visible to an expression, with their values."""
 
     def visible(self) -> list[str]:

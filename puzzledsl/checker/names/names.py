@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.settings import Call
@@ -32,8 +32,7 @@ STD = "std/"
 _DECLARING = (*KINDS, "param", "let", "fn")
 
 
-@record
-class Poison:
+class Poison(Record):
     """The value of a faulty expression that is already reported."""
 
 
@@ -125,8 +124,7 @@ class SourceFile:
         return span.cut(self.lines)
 
 
-@record(eq=False)
-class LocalNames(Generic[T]):
+class LocalNames(Record, Generic[T], eq=False):
     """Local names with what they stand for, then an outer scope's, then the file's."""
 
     file: SourceFile
@@ -316,8 +314,7 @@ def _tried(read: Callable[[], T], otherwise: T) -> T:
 Category = Literal["kind", "type", "setting", "call", "function", "metric", "fact", "space", "word"]
 
 
-@record
-class LanguageWord:
+class LanguageWord(Record):
     """A word of the language in its context. `doc` explains it there; `owner` is the construct that it belongs to."""
 
     name: str
@@ -340,7 +337,7 @@ VALUE_KINDS = ("let", "param", "fn")
 """Kinds of symbols that stand for a value."""
 
 
-class NameScope(LocalNames[Typed]):
+class NameScope(LocalNames[Typed], eq=False):
     """Names visible at a place, with their meanings and types."""
 
     def declared(self, name: str) -> Symbol | None:

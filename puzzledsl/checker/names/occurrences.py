@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names import names as scopes
@@ -33,8 +33,7 @@ CURSOR = "pzl__cursor"
 """The name that an editor writes where something is missing, to see what the place takes."""
 
 
-@record(eq=False)
-class Occurrence:
+class Occurrence(Record, eq=False):
     """A name at a place. `node` is the part of the tree that it names, in the declaration `item`; `setting` is what it fills."""
 
     span: Span
@@ -56,8 +55,7 @@ class Occurrence:
         return isinstance(self.symbol, Symbol) and self.symbol.place == symbol.place
 
 
-@record
-class Gap:
+class Gap(Record):
     """The place of a missing name. `before` stands before the dot of a `member`; its type is the sub-block of a `pattern`.
 
     `arguments`: those of the call that is written there, if nothing of the argument is.

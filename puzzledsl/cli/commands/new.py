@@ -14,7 +14,7 @@ import typer
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import closest
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def new(
     print(f"wrote {path}\nnext: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}")
 
 
-@record
-class ParentLines:
+class ParentLines(Record):
     """Declaration of a parent: what is used of std, and the declaration's value. `shape` fits the space to it."""
 
     use: str
@@ -75,8 +74,7 @@ class ParentLines:
     comment: str
 
 
-@record
-class Budget:
+class Budget(Record):
     """Text that a starter spends: tokens a piece, of healing a child, of its training, and in a sequence; samples a score."""
 
     piece: str

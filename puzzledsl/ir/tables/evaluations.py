@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from puzzledsl.base.frozen import Frozen, left_out, record
+from puzzledsl.base.frozen import Frozen, Record, left_out
 from puzzledsl.ir.base import Artefact
 
 
-@record
-class Measure:
+class Measure(Record):
     """A figure of a text: the mean over its positions.
 
     `label`: its name in reports. `better`: less or more of it. `of_next`: it is about each next token, of which a block has one

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir.nodes import RooflineHardware
 
@@ -86,8 +86,7 @@ def device_of(profile: RooflineHardware, gpus: int, name: str = "") -> Device:
     )
 
 
-@record
-class Choice:
+class Choice(Record):
     """One choice of a plan: `micro-batch`, `2 of 64 sequences`, and the reason."""
 
     what: str

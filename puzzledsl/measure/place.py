@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
@@ -56,8 +56,7 @@ def memory_bytes(hardware: Hardware, device: torch.device) -> int:
 AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried up to this many prompt tokens
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Record):
     """Facts of a measurement that are known where the parent is loaded."""
 
     shape: Shape

@@ -53,11 +53,6 @@ class Setting(Record):
     value: Any = REQUIRED
     name: str = ""
 
-    @property
-    def phrase(self) -> str:
-        """Its help inside a sentence."""
-        return self.doc[:1].lower() + self.doc[1:].removesuffix(".")
-
 
 class Call(Record):
     """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names.

@@ -16,7 +16,7 @@ from puzzledsl.checker.engines import with_one_cache
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.names import words
-from puzzledsl.checker.names.names import Loader, Parse, declared
+from puzzledsl.checker.names.names import STD, Loader, Parse, declared
 from puzzledsl.checker.spaces import choices
 from puzzledsl.checker.whole import check_whole, warn
 from puzzledsl.ir import nodes
@@ -75,7 +75,7 @@ def inspect(
         ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings)
         try:
             words.check_settings(ctx)
-            own = (file for file in loader.files.values() if not file.is_std)
+            own = (file for file in loader.files.values() if not file.shown.startswith(STD))
             for file in sorted(own, key=lambda f: f is not root):
                 _check_file(ctx, file)
             while ctx.pending:  # what these refer to in shipped files

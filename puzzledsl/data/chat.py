@@ -8,12 +8,12 @@ continued where there is none.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.frozen import Record
 from puzzledsl.data import errors
 from puzzledsl.data.documents import Conversation, Message, Place, TokenDocument, paragraphs
 
@@ -127,8 +127,7 @@ def _within(place: tuple[int, int], answers: Sequence[tuple[int, int]]) -> bool:
     return any(first < end and last > begin for begin, end in answers)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Record):
     """A prompt: the last message's text, and the chat that it ends (`role`, `content`). `place` names it in diagnostics."""
 
     text: str
@@ -158,11 +157,6 @@ class Asked:
     def bad(self, reason: str, span: Span | None) -> DiagnosticError:
         """Return the error of a prompt that cannot be asked."""
         return DiagnosticError(errors.BadPrompt(span, place=self.place, reason=reason))
-
-
-def prompts_of_program(texts: Sequence[str]) -> tuple[Asked, ...]:
-    """Return the prompts that stand in a program."""
-    return tuple(Asked.of(text, f"prompt {number}") for number, text in enumerate(texts, 1))
 
 
 def prompts_of_file(path: Path, span: Span | None) -> tuple[Asked, ...]:

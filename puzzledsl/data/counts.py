@@ -5,13 +5,13 @@ prefix of the blocks has the proportions, too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from puzzledsl.base.files import SEAL_BYTES
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Bld
 from puzzledsl.ir.tables import BldJob, TextCounts
@@ -96,8 +96,7 @@ def in_words(counts: TextCounts) -> str:
     return f"data `{counts.name}`: " + "; ".join([kept, *cut])
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Record):
     """Numbers of blocks of `context` tokens. `batch` blocks make one training step."""
 
     context: int

@@ -15,12 +15,12 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import Args, DiagnosticError, Span
 from puzzledsl.base.files import matching
+from puzzledsl.base.frozen import Record
 from puzzledsl.data import errors
 from puzzledsl.data.counts import parts_of
 from puzzledsl.data.tasks import answered, read_tasks
@@ -31,24 +31,21 @@ Message = dict[str, Any]
 """One message of a conversation: `role`, `content`, and what else the chat template reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Record):
     """A document of plain text. `at` names its place for messages: `corpus.jsonl:12`."""
 
     text: str
     at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Record):
     """A document that the parent's chat template writes."""
 
     messages: tuple[Message, ...]
     at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenDocument:
+class TokenDocument(Record):
     """The tokens of a document. `learned`: for each token, whether losses count it; None: they count all."""
 
     ids: Sequence[int]
@@ -58,8 +55,7 @@ class TokenDocument:
 Document = Text | Conversation
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Record):
     """A source in a program: node, name and span, and the `base` of relative paths."""
 
     source: Any
@@ -95,7 +91,7 @@ class Place:
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool")
-Record = tuple[int, object]  # number of a record in its file, from 1, and its fields
+NumberedFields = tuple[int, object]  # number of a record in its file, from 1, and its fields
 
 
 def field_of(source: nodes.JsonlData | nodes.ParquetData | nodes.HfData) -> str:
@@ -103,7 +99,9 @@ def field_of(source: nodes.JsonlData | nodes.ParquetData | nodes.HfData) -> str:
     return source.column if source.messages is None else source.messages
 
 
-def documents_of(place: Place, file: Path, records: Iterable[Record], word: str) -> Iterator[Document]:
+def documents_of(
+    place: Place, file: Path, records: Iterable[NumberedFields], word: str
+) -> Iterator[Document]:
     """Yield the document of each record that is not blank; `word` is `line` or `row`. Raises ColumnMissing, BadConversation."""
     field = field_of(place.source)
     for number, record in records:
@@ -177,7 +175,7 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(document).strip("\n")
 
 
-def _objects(place: Place, file: Path) -> Iterator[Record]:
+def _objects(place: Place, file: Path) -> Iterator[NumberedFields]:
     for number, line in enumerate(lines_of(place, file), 1):
         if not line.strip():
             continue
@@ -205,7 +203,7 @@ def parquet_documents(place: Place, file: Path) -> Iterator[Document]:
     yield from documents_of(place, file, _rows(place, file, table, field), "row")
 
 
-def _rows(place: Place, file: Path, table: Any, field: str) -> Iterator[Record]:
+def _rows(place: Place, file: Path, table: Any, field: str) -> Iterator[NumberedFields]:
     number = 0
     try:
         for batch in table.iter_batches(batch_size=ROWS_A_BATCH, columns=[field]):
@@ -229,7 +227,7 @@ def _named_after_split(place: Place) -> tuple[Path, ...]:
     return records if place.source.subset is None else ()
 
 
-def _streamed(place: Place, name: str) -> Iterator[Record]:
+def _streamed(place: Place, name: str) -> Iterator[NumberedFields]:
     """Yield the rows of a data set in its own order; nothing but what is read travels."""
     datasets, source = place.installed("datasets", "datasets"), place.source
     number = 0

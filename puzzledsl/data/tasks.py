@@ -6,18 +6,18 @@ WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normali
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.frozen import Record
 from puzzledsl.data.errors import BadTask, TasksMissing
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Record):
     """One question; `answer` indexes `choices`, as several contexts are. `normalised`: also scored per character."""
 
     context: str | tuple[str, ...]
@@ -31,8 +31,7 @@ class Item:
         return (self.context,) * len(self.choices) if isinstance(self.context, str) else self.context
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedChoice:
+class EncodedChoice(Record):
     """Token ids of context and choice together; the choice starts at `start` (at least 1)."""
 
     ids: tuple[int, ...]

@@ -5,7 +5,6 @@ Models of an evaluation in the memory that there is: one copy of each, which giv
 
 import gc
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.checkpoint.contents import load_checkpoint
@@ -53,8 +53,7 @@ from puzzledsl.models.placement import (
 from puzzledsl.plan.memory.stages import AT_ONCE
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Record):
     """A model's weights in one dtype on one device."""
 
     directory: Path

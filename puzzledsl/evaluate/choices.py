@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.families.access import output_embedding, read_by_head
 from puzzledsl.models.kernels import products as float32_products
-from puzzledsl.models.kernels.attention import FAST_SDPA
-from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.kernels.products import FAST_SDPA, fast_products
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import is_paged
 from puzzledsl.models.transformers_private import attention_of
@@ -35,8 +35,7 @@ CHUNK_TOKENS = 128  # scored tokens at a time on a CPU: their logits stay in its
 MASKED = (FAST_SDPA, "sdpa", "eager")  # attention implementations that take a mask of their own for each row
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record):
     """Tokens of one forward's row. `parents`: places of the tokens followed. `targets`: (place that predicts, token, choice)."""
 
     ids: tuple[int, ...]
@@ -182,8 +181,7 @@ def visible(row: Row, length: int) -> Tensor:
     return seen
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(Record):
     """By figure (a task's name, and `NAME_norm`), one value an item: right (1) or wrong (0), and what guessing gives."""
 
     right: dict[str, tuple[float, ...]] = field(default_factory=dict)

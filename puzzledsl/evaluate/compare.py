@@ -15,11 +15,11 @@ import math
 import statistics
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir.tables import Answer, Figure, Interval, Kept, ModelComparison, Repetition, TextGap
 
 POOLED = "pooled"
@@ -32,8 +32,7 @@ Floats = NDArray[np.float64]
 Samples = Mapping[str, Sequence[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Record):
     """One task's means, and those of every resample: [RESAMPLES]."""
 
     name: str

@@ -6,7 +6,6 @@ Shape legend: N blocks, T tokens per block, H hidden size, V vocabulary, C posit
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir.tables import Figure
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.models.divergence import kl_divergence
@@ -27,8 +27,7 @@ from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import AT_ONCE
 
 
-@dataclass(frozen=True, slots=True)
-class BlockFigures:
+class BlockFigures(Record):
     """Means of each measure over the positions of one block; of `perplexity`, of the cross-entropy.
 
     Where not all positions count, figures are sums over those that do, divided by their mean number in a block, and `weight` is
@@ -39,8 +38,7 @@ class BlockFigures:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
+class Chunk(Record, eq=False):
     """Log-probabilities of parent and model at some positions, and the tokens that follow them, where there are any."""
 
     parent_CV: Tensor

@@ -5,7 +5,6 @@ Tasks may be those of EleutherAI's lm-evaluation-harness (`lm_eval`): the harnes
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.ray_tasks import is_of_hardware
@@ -41,8 +41,7 @@ MAX_NEW_TOKENS = 256
 METRICS = {"acc": "", "acc_norm": "_norm", "exact_match": ""}  # of a sample -> what follows the task's name
 
 
-@dataclass(frozen=True, slots=True)
-class Harness:
+class Harness(Record):
     """The tasks to run: task or group names, few-shot examples (None: the task's default), questions per task (None: all)."""
 
     tasks: tuple[str, ...]
@@ -187,8 +186,7 @@ RESERVED = (POOLED, "params", "checkpoint_bytes", *MEASURES)  # of results that 
 SEED = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Record):
     """A tokenised multiple-choice file."""
 
     name: str
@@ -201,8 +199,7 @@ class Task:
         return max(len(choice.ids) for item in self.encoded for choice in item)
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Record):
     """Held-out text under the name of its data. `blocks_NT`: token ids; `learned_NT`: positions that count, None if all do."""
 
     name: str
@@ -217,8 +214,7 @@ class Text:
         return [Counted(learned_T.nonzero()[:, 0], mean) for learned_T in self.learned_NT]
 
 
-@dataclass(frozen=True, slots=True)
-class Timed:
+class Timed(Record):
     """A scenario to time and the hardware to time it on: a device of PyTorch, or an engine that serves exported models."""
 
     scenario: str
@@ -226,8 +222,7 @@ class Timed:
     on: tuple[torch.device, torch.dtype] | Hardware
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record):
     """All inputs of an evaluation. Its headline figures are those of the first of `texts`."""
 
     declaration: Eval

@@ -4,7 +4,6 @@ Shape legend: N blocks, T tokens of a block.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.data.chat import Asked, prompts_of_file, prompts_of_program
+from puzzledsl.base.frozen import Record
+from puzzledsl.data.chat import Asked, prompts_of_file
 from puzzledsl.data.tasks import padded_batches
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Eval
@@ -31,8 +31,7 @@ NEXT_WORD = 8  # tokens to look for it
 BEGINNINGS = ("Ġ", "▁", "Ċ", " ")  # of a word, as tokenizers write them
 
 
-@dataclass(frozen=True, slots=True)
-class PromptTokens:
+class PromptTokens(Record):
     """A prompt as text and tokens. `source`: the text or the file that it is from; `continuation`: how the text goes on."""
 
     text: str
@@ -51,7 +50,8 @@ def prompts_of(
         found = (_beginnings(of_NT, tokenizer, positions, name, each) for name, of_NT in texts.items())
         return tuple(chain.from_iterable(found))
     if given.path is None:
-        asked, source = prompts_of_program(given.texts), ""
+        asked = tuple(Asked.of(text, f"prompt {number}") for number, text in enumerate(given.texts, 1))
+        source = ""
     else:
         asked, source = prompts_of_file(base / given.path, span), given.path
     return tuple(_encoded(one, tokenizer, positions, source, span) for one in asked[:MOST])
@@ -96,8 +96,7 @@ def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Record):
     """Tokens to go on from: by at most `length` tokens, up to the first of the texts in `until`."""
 
     ids: tuple[int, ...]

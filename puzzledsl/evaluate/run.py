@@ -7,13 +7,14 @@ processor and nothing beside them.
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.process import cpu_name
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Executor, Task, Teams, TeamSpec, as_sent
@@ -52,8 +53,7 @@ class MeasureLadder(Protocol):
         """Measure it; None where no engine with one timed the child. Raises DiagnosticError."""
 
 
-@dataclass(frozen=True)
-class EvalInputs:
+class EvalInputs(Record):
     """Inputs of one evaluation.
 
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,7 +16,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import sha256_of, write_sealed
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, Record
 from puzzledsl.base.process import cpu_name, usable_cores
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.evaluate.choices import Answers, Row, accuracy_figures, shared_row, together
@@ -42,8 +41,7 @@ LASTING = ("text", "task", "answers")
 """Kinds of units that come out the same at every run on a machine, so that later evaluations take them as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Record):
     """A part of the evaluation of the model in `directory`. `of`: name of the text, task or scenario; empty for other units."""
 
     model: str
@@ -66,8 +64,7 @@ class Found(Frozen):
     speed: Speed | None = None
 
 
-@dataclass(frozen=True)
-class EvalWork:
+class EvalWork(Record):
     """Work of an evaluation, in weights that tokens meet: `body` of the layers, `head` where logits are read."""
 
     shape: Shape
@@ -131,8 +128,7 @@ def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Uni
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Record):
     """A unit that could not be measured, with the mistakes that are the reason."""
 
     diagnostics: tuple[Diagnostic, ...]
@@ -189,8 +185,7 @@ class Store:
         return self._hashes[directory]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Record):
     """A model's figures and answers, and for comparisons the values, and the `chances` of guessing, of every item and block."""
 
     figures: ModelFigures

@@ -21,6 +21,7 @@ from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span, apply
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.expressions.values import SourceFile
 from puzzledsl.ir import nodes
@@ -36,8 +37,7 @@ class BadQuestion(ValueError):
     """Raised for a question that the page cannot have asked, or a bound that is no number of its unit."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Record):
     """A file that was checked. `compared` are the values of the constant sides of its comparisons."""
 
     file: SourceFile
@@ -56,8 +56,7 @@ class Source:
         return next((number for number, holds in enumerate(inside) if holds), where)
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Record):
     """One `require`. `node`: of the file; None where it is in another file, and cannot be edited here."""
 
     number: int
@@ -84,8 +83,7 @@ def statements_of(search: nodes.Search, source: Source) -> list[Statement]:
     return statements
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Record):
     """One number that a slider moves. `is_clear`: its requirements have one bound, which it is."""
 
     number: int
@@ -167,8 +165,7 @@ def _counts(requirement: nodes.LinearRequirement) -> bool:
 POSITIONS = 300  # About so many positions has a slider.
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(Record):
     """Numbers `position * step` for positions from 0 to `last`. `decimals`: as many as these need."""
 
     last: int
@@ -212,8 +209,7 @@ def options_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternat
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Record):
     """The answer to a question, and the search with the question's requirements that it is one to."""
 
     result: SearchResult
@@ -230,8 +226,7 @@ class Choice:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Record):
     """A variation of a search. `bounds`: numbers by bound, as written. `off`: numbers of statements that are left out."""
 
     bounds: Mapping[int, str] = field(default_factory=dict)

@@ -11,7 +11,6 @@ Shapes: N heads of D = head_dim rows each, E experts, W channels of an expert, H
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -23,6 +22,7 @@ from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
+from puzzledsl.base.frozen import Record
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.definition import MissingPackage, NotAGguf
 from puzzledsl.export.gguf_tokenizer import add_tokenizer, packed
@@ -116,8 +116,7 @@ INSIDE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Record):
     """The tensor that holds a weight. `first`: its first row there; `expert`: its matrix; `head_dim`: of heads in pairs."""
 
     tensor: str

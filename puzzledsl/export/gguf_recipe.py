@@ -13,7 +13,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.files import beside, make_directory, replacing
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.checkpoint.contents import ChildFiles, load_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
@@ -47,8 +47,7 @@ WHOLE = 256
 _TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Record):
     """Numbers of matrices by storage type; `other`: of those whose rows are no whole blocks, stored in larger types.
 
     `text`: both, as a sentence for the log.

@@ -5,7 +5,7 @@ implements them. Shapes: H hidden, N query heads, D head_dim, F intermediate wid
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, assert_never, cast
 
 import torch
@@ -21,6 +21,7 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.definition import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
@@ -42,8 +43,7 @@ WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers", "lay
 Weights = dict[str, LazyTensor]
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(Record):
     """One layer during rewriting: the parent's shape of it, and weights by their names inside the layer."""
 
     own: Shape
@@ -268,8 +268,7 @@ def _with(child: ChildFiles, shape: Shape, content: Mapping[str, Any]) -> ChildF
     return replace(child, shape=shape, content=content, config=config)
 
 
-@dataclass(frozen=True, slots=True)
-class _Zeros:
+class _Zeros(Record):
     """Factory of constant tensors that are computed when they are read."""
 
     shape: Shape

@@ -31,11 +31,6 @@ def checkpoints_beside(path: Path, given: str) -> list[str]:
     return [given.rstrip("/").removesuffix(path.name) + name for name in found]
 
 
-def config_path(folder: Path, id: str) -> Path:
-    """Return the path of a checkpoint's config.json. `id` is relative to `folder`, or absolute."""
-    return folder / id / "config.json"
-
-
 def config_content(path: Path) -> dict[str, Any] | None:
     """Read a config.json; None if there is no such file. Raises BadConfig for one that is no JSON object."""
     try:

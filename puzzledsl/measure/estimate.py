@@ -14,7 +14,6 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.files import write_sealed
-from puzzledsl.base.frozen import Frozen, left_out
+from puzzledsl.base.frozen import Frozen, Record, left_out
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.host import Arrangement, Host, Key, balanced, kind_of, parent_beside, random_child
 from puzzledsl.measure.stopwatch import Stopwatch, spread, stopwatch_for, undisturbed
@@ -94,8 +93,7 @@ Observations = list[tuple[Key, float]]
 FIXED: Key = (None, "fixed")
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Record):
     """Seconds a forward: of each alternative and of the fixed part, scaled so that the parent's blocks add up to `parent_s`.
 
     `scale` is the measured whole parent / the sum of its blocks as measured. `stderr` in seconds, of each.

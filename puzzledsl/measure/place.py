@@ -1,7 +1,6 @@
 """The machine that times are taken on, and the object that takes them there."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
@@ -54,8 +54,7 @@ def memory_bytes(hardware: Hardware, device: torch.device) -> int:
 AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried up to this many prompt tokens
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Record):
     """Facts of a measurement that are known where the parent is loaded."""
 
     shape: Shape

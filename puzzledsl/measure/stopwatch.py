@@ -8,13 +8,13 @@ the seconds between consecutive laps. Only this file distinguishes the two devic
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.process import cpu_name
 
 Run = Callable[[], list[float]]
@@ -157,8 +157,7 @@ COPIED_NUMBERS = 1 << 24
 """Float32 numbers of a copy: too many for a cache of one processor, and new memory each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Record):
     """FLOP/s of matrix products in a dtype, and bytes/s read and written by a copy to new memory."""
 
     flop_per_s: float

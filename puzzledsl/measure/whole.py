@@ -25,6 +25,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentEmbedding, ParentHead, stored_apart
 from puzzledsl.alternatives.precision import CACHES, PRECISIONS
 from puzzledsl.alternatives.weights import Size, state_size
+from puzzledsl.base.frozen import Record
 from puzzledsl.costs import flops
 from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
 from puzzledsl.costs.memory import STATE_BYTES
@@ -32,8 +33,7 @@ from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.measure.stopwatch import Run, stopwatch_for
 
 
-@dataclass(frozen=True, slots=True)
-class Widths:
+class Widths(Record):
     """Bytes of a stored weight and of a cached number."""
 
     weight: Fraction

@@ -20,8 +20,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.models.families.access import family_of, layers, part_of, read_by_head, sub_block_of
 from puzzledsl.models.families.build import without
 from puzzledsl.models.kernels import products as float32_products
-from puzzledsl.models.kernels.attention import fused_ffns
-from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
+from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, fused_ffns, repeatable
 from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.placement import is_paged
 from puzzledsl.models.transformers_private import with_own_modules

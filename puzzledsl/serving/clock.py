@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.precision import CACHES, FULL, PRECISIONS, ServedCaches, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.process import cpu_name, usable_cores
 from puzzledsl.child.checkpoint.contents import from_definition
 from puzzledsl.export.engines.ask import Session, SessionFailed, python_of
@@ -150,8 +150,7 @@ SPARE = 64
 TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-@dataclass(frozen=True, slots=True)
-class Bed:
+class Bed(Record):
     """A hardware's engine on this machine: what models are written for and loaded with."""
 
     hardware: Hardware

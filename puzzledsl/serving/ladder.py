@@ -8,7 +8,7 @@ to answer a third of its tasks' questions.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import cast
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch, sha256_of
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
@@ -83,8 +84,7 @@ def _is_there(timed: Timed) -> bool:
     return isinstance(timed.on, Hardware) and has_ladder(timed.on)
 
 
-@dataclass(frozen=True)
-class LadderMeter:
+class LadderMeter(Record):
     """Measures a parent's ladder beside a child. `importance` of the parent's inputs returns None without a text for it."""
 
     child: str
@@ -161,8 +161,7 @@ class LadderMeter:
         )
 
 
-@dataclass(frozen=True)
-class _Climb:
+class _Climb(Record):
     meter: LadderMeter
     plan: Plan
     store: Store

@@ -29,6 +29,7 @@ from statistics import fmean
 from typing import Any, cast
 
 from puzzledsl.base.files import scratch, write_sealed
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.process import usable_cores
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
@@ -92,8 +93,7 @@ def server_command(engine: str) -> str | None:
     return None if python is None else f"{shlex.quote(str(python))} {options}"
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(Record):
     """A model that is served at a port of this machine, by a process that may run on `cores`."""
 
     port: int
@@ -284,8 +284,7 @@ class _Lane:
         )
 
 
-@dataclass(frozen=True)
-class LoadBench:
+class LoadBench(Record):
     """Inputs of a check under load: costs of the scenario at each number of sequences, children of searches of one space."""
 
     program: Program

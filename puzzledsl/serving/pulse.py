@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from types import TracebackType
 from typing import Self
@@ -17,6 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.costs.metrics import NS_PER_S
 from puzzledsl.costs.simulation import Engine, Latency, Request
 
@@ -30,8 +30,7 @@ FAR_S = 1e6
 """Seconds behind the last beat for which a clock counts on with the mean pace."""
 
 
-@dataclass(frozen=True, eq=False)
-class Clock:
+class Clock(Record, eq=False):
     """Times of this machine since a moment, and those that a machine of the usual pace would have taken."""
 
     real_s: NDArray[np.float64]

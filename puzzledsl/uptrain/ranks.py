@@ -8,7 +8,6 @@ groups carry its collectives, where a long wait means that a process is lost.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import pairwise
@@ -28,6 +27,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.families.access import layers, output_embedding
 from puzzledsl.models.families.tensors import CHUNK_BYTES, LazyTensor
 from puzzledsl.uptrain.model import Student, Teacher
@@ -37,8 +37,7 @@ COLLECTIVE = timedelta(minutes=30)  # all do the same work: one that is this lat
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Ranks:
+class Ranks(Record):
     """Process `rank` of `world`, `per_node` on each machine (0: all on one). Methods are collective, in the same order."""
 
     rank: int = 0
@@ -178,8 +177,7 @@ def announced(ranks: Ranks) -> Iterator[str]:
         yield heard[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Sharding:
+class Sharding(Record):
     """The way in which both models are cut.
 
     `bf16`: weights are gathered in bfloat16, and gradients reduced in float32. `offload`: what a process holds of the child is in

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import appearing, sha256_of
+from puzzledsl.base.frozen import Record
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.checkpoint.contents import child_config, load_child, write_safetensors
@@ -222,8 +223,7 @@ HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = 16, 4, 16384
 LEARNED_TOKENS = 1 << 18  # positions that are counted at a time
 
 
-@dataclass(frozen=True)
-class UptrainInputs:
+class UptrainInputs(Record):
     """Inputs of one uptraining: `child_dir` is trained against `parent_dir`, and written to `out_dir`.
 
     Relative data paths start at `base`; `cache` holds tokenised text. Interrupted, training goes on from `work`, which is

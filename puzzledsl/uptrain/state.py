@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, read_sealed, sha256_of, write_sealed
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, first_row, local
 
@@ -128,8 +129,7 @@ class TrainingProgress:
 STATE, BEST = "state", "best"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingState:
+class TrainingState(Record):
     """All state that changes while training, and the store of the last and the best one."""
 
     model: nn.Module

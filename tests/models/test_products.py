@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.kernels import products
-from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import (
     NOT_PACKED,
     SMALLEST_BLOCK,
     PackedWeights,
     causal_attention,
     fast_products,
+    fused_ffns,
     has_fast_products,
     has_fused_products,
     is_causal_alone,

@@ -21,7 +21,7 @@ from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
-from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content, config_path
+from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import (
     FAMILIES,
@@ -56,7 +56,7 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
     """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
     ctx, computation, found = settings.ctx, USUAL, None
     try:
-        if content := config_content(config_path(symbol.file.path.parent, id)):
+        if content := config_content(symbol.file.path.parent / id / "config.json"):
             found, computation = shape_of_config(content), computation_of_config(content)
     except BadConfig as error:
         raise ctx.refuse(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))) from None

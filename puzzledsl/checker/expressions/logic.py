@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.alternatives.parent import PARENT_ENDS
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
@@ -44,7 +45,8 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
         case values.SubBlocks():
             formula = values.Formula(_choice(ctx, node, subject, subject.sub_block, scope), 1, subject.space)
         case values.ModelEnd(space=space, site=site):
-            test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
+            test, offered = predicate(ctx, node.pattern, scope, space, site), space.ends.get(site)
+            offered = offered or (PARENT_ENDS[site],)
             names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
             if space.incomplete:
                 return values.POISON

@@ -77,7 +77,10 @@ class Settings:
         self.failed |= bool(missing)
         if missing and not self.quiet_about_missing:
             help = help or next((text for key in missing if (text := self.known(key).write)), self.write)
-            help = help or "; ".join(f"`{key}`: {self.known(key).phrase}" for key in missing)
+            docs = ((key, self.known(key).doc) for key in missing)
+            help = help or "; ".join(
+                f"`{k}`: {doc[:1].lower()}{doc[1:].removesuffix('.')}" for k, doc in docs
+            )
             what = listed([f"`{key}`" for key in missing])
             self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 

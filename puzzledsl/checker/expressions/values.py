@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName, SubBlock
-from puzzledsl.alternatives.parent import PARENT_ENDS, PARENTS
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import Record
@@ -35,7 +35,7 @@ class SpaceInfo:
     """A space under construction. `asked` maps widths to their unrounded values.
 
     `chosen` has the choice at each site of a layer: site -> alternatives of every layer.
-    `ends` has the choice of the embedding and of the head, where the space gives one.
+    `ends` has the choice of the embedding and of the head, where the space gives one; else they are the parent's.
     `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
 
     `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
@@ -57,10 +57,6 @@ class SpaceInfo:
     def all_layers(self) -> tuple[int, ...]:
         """The indices of all layers: 0 to layers - 1."""
         return tuple(range(self.shape.layers))
-
-    def of_end(self, site: EndName) -> Choice:
-        """Return the alternatives of an end of the model: the parent's alone where the space gives no choice."""
-        return self.ends.get(site, (PARENT_ENDS[site],))
 
     def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
         """Set the choice of every layer; one without an alternative keeps its own sub-block."""

@@ -93,11 +93,6 @@ class SourceFile:
         found = (s for s in self.names.values() if isinstance(s, Symbol))
         return [s for s in found if not kinds or s.kind in kinds]
 
-    @property
-    def is_std(self) -> bool:
-        """True for a file that ships with the package."""
-        return self.shown.startswith(STD)
-
     def error_texts(self) -> list[str]:
         """Return the lines of what the parser reported."""
         return [self.lines[n - 1] for n in sorted(self.error_lines) if n <= len(self.lines)]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.base.files import scratch, sha256_of
+from puzzledsl.base.frozen import Record
 
 MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
 VLLM_VENV = ".venv-vllm"
@@ -30,8 +30,7 @@ FEW_SMALL_BYTES, FEW_SMALL_SHARE = 28 << 20, 0.1
 """Memory in small pages that slows no weights: 21 MiB are Python's and llama.cpp's own, and of much memory it is a part."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Record):
     """`logits[m][p]` [S, V] (or log-probabilities) and `greedy[m][p]` for model m and prompt p."""
 
     version: str
@@ -40,8 +39,7 @@ class Answer:
     greedy: list[list[list[int]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(Record):
     """The engine's process failed; `reason` is its last line of output."""
 
     reason: str

@@ -8,7 +8,6 @@ written into exported checkpoints, where transformers constructs it with the con
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -22,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.errors import BrokenModule, CannotInitialise
 from puzzledsl.models.families import access
 from puzzledsl.models.families.access import base_shape_of, on_base
@@ -35,8 +35,7 @@ from puzzledsl.models.least_squares.grams import LayerStatistics
 State = dict[str, Tensor]  # weights by their names inside the sub-block
 
 
-@dataclass(frozen=True, slots=True)
-class ParentLayer:
+class ParentLayer(Record):
     """A layer of the parent, its shape and statistics of its activations, which keep work that alternatives share."""
 
     layer: nn.Module

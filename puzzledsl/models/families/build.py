@@ -8,7 +8,6 @@ import copy
 import inspect
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -17,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.families.family import Part
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
@@ -25,8 +25,7 @@ from puzzledsl.models.families.window import LimitWindow
 from puzzledsl.models.transformers_private import with_own_modules
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(Record):
     """The place of a module: a layer of a model with this config. `shape` is the layer's."""
 
     config: PreTrainedConfig

@@ -35,7 +35,7 @@ from puzzledsl.models.families.build import number_cache_slots, put
 from puzzledsl.models.families.slots import allocate, classes_of, slots, source_layers, source_names
 from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.models.kernels.attention import FAST_SDPA, folded
+from puzzledsl.models.kernels.products import FAST_SDPA, folded
 from puzzledsl.models.transformers_private import decoded_floats, from_config, init_weights, supports_sdpa
 
 OWN_KEYS = (

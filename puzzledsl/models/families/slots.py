@@ -15,7 +15,6 @@ import importlib
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Any, cast
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.access import HeadsView, family_of
@@ -35,8 +35,7 @@ DENSE: dict[str, type[nn.Module]] = {"gpt_oss": ClampedMLP}
 """Dense FFNs of families whose classes in transformers have none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Classes:
+class Classes(Record):
     """Classes of one family."""
 
     causal_lm: type[Any]
@@ -58,8 +57,7 @@ def classes_of(model_type: str) -> Classes:
     return Classes(named("ForCausalLM"), named("Attention"), dense, named(family.mixture.block))
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Record):
     """A parameter of a module, or a share of it."""
 
     holder: nn.Module
@@ -224,8 +222,7 @@ def share_weights(module: nn.Module, source: nn.Module) -> None:
 _PLACE = "place_in_pages"  # attribute of a paged module: its `Place`
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(Record):
     """Weights that are read and dropped together, with their places, by canonical names inside the page's module."""
 
     name: str
@@ -233,8 +230,7 @@ class Page:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Record):
     """A module's page and its path inside the page's module."""
 
     pages: Pages

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.weights import Shapes
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.families.block_configs import Layer
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
@@ -219,8 +219,7 @@ def dequantised(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     return values.flatten(-2).to(dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Record):
     """A canonical weight in a parameter that holds several: as entries `start` to `stop` of its first dimension."""
 
     whole: str
@@ -248,8 +247,7 @@ class Part:
         return rows[:half] if self.kind == "gate" else rows[half:]
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(Record):
     """A parameter that holds several canonical weights, by their names."""
 
     name: str

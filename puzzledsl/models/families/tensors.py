@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.errors import DamagedWeights, NoCheckpoint
 
 INDEX = "model.safetensors.index.json"
@@ -54,8 +54,7 @@ def file_header(
     return len(text).to_bytes(8, "little") + text
 
 
-@dataclass(frozen=True, slots=True)
-class LazyTensor:
+class LazyTensor(Record):
     """A tensor that is read when `read` is called; its shape, dtype and size are known before."""
 
     shape: tuple[int, ...]

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.kernels.products import product, self_product
 from puzzledsl.plan.flop import BLOCK_SHARE, MAX_BLOCK
 
@@ -94,8 +95,7 @@ def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
     return fitted.T.to(weight_QP).contiguous()
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTrace:
+class LayerTrace(Record):
     """Inputs and outputs of a layer's two sub-blocks, each [B, S, H]. A sub-block that is not there gives zeros.
 
     Inputs and outputs are those of the modules, so inputs are normed if there is a norm before. `…_added` are the outputs

@@ -14,13 +14,14 @@ Shapes: N query heads, K key/value heads, J heads of a group, D head_dim, H hidd
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, damped, inverted, solve_ridge
 
@@ -67,8 +68,7 @@ def rows_of(heads: Sequence[int], dim: int) -> Tensor:
     return torch.cat([torch.arange(head * dim, (head + 1) * dim) for head in heads])
 
 
-@dataclass(frozen=True)
-class Heads:
+class Heads(Record):
     """Attention weights by head, float64: q (N, D, H + 1), k and v (K, D, H + 1), o (N, D, H).
 
     `turning`: dimensions of a head that a rotary embedding turns. `normed`: keys are normalised a head. `key_scale` (K, D):

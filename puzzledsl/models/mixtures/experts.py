@@ -10,13 +10,14 @@ pool.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.least_squares.grams import Gram, fitted_channels
 from puzzledsl.models.transformers_private import apply_gate
 
@@ -26,8 +27,7 @@ def router_of(block: nn.Module) -> Any:
     return getattr(block, "gate", None) or cast(Any, block).router
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleRules:
+class ModuleRules(Record):
     """Rules of a mixture's module between its linear maps. Only what has no weights is used of it."""
 
     block: Any
@@ -67,8 +67,7 @@ State = dict[str, Tensor]  # weights by their canonical names inside the sub-blo
 SHARED = "shared_expert."  # start of the names of a shared expert's weights
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(Record):
     """A linear map: weight [Q, P] and bias [Q] in any dtype."""
 
     weight: Tensor
@@ -84,8 +83,7 @@ class Linear:
         return Linear(self.weight[kept], None if self.bias is None else self.bias[kept])
 
 
-@dataclass(frozen=True, slots=True)
-class Expert:
+class Expert(Record):
     """One expert: gate and up [W, H], down [H, W]."""
 
     gate: Linear | None
@@ -136,8 +134,7 @@ class Expert:
         return replace(self, down=replace(self.down, weight=weight))
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(Record):
     """Tokens of one expert: their places in the batch [N] and the expert's weights for them [N, 1]."""
 
     tokens: Tensor
@@ -157,8 +154,7 @@ class Experts(Sequence[Expert]):
         return self._read(self._numbers[index])
 
 
-@dataclass(frozen=True, slots=True)
-class Mixture:
+class Mixture(Record):
     """A router and its experts. Shared experts are not part of it: they see every token and stay as they are.
 
     `bias`: one number an expert, which the family's rule adds to the logits or to what it ranks experts by.

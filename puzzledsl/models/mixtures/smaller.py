@@ -20,12 +20,13 @@ Shapes: T tokens, N tokens of an expert or a group, H hidden, W channels of an e
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.least_squares.grams import (
     TOWARDS_START,
     Gram,
@@ -63,8 +64,7 @@ def damage_order(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> list[int]:
     return order + alive
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
+class _Measured(Record):
     """Logits of all experts, sketches of all their outputs [E, T, R] and of the outputs wanted [T, R]."""
 
     mixture: Mixture

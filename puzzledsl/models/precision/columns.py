@@ -56,21 +56,15 @@ def compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR:
     round_lazy = _in_numpy if on_cpu else _in_torch
     for first in range(0, columns, LAZY):
         rows = slice(first, min(first + LAZY, columns))
-        left_ER, found_ER = left_CR[rows], found_CR[rows]
-        round_lazy(left_ER, found_ER, scales_CR[rows], shares_CR[rows], upper[rows, rows], precision)
-        left_CR[rows.stop :].addmm_(upper[rows, rows.stop :].T, left_ER, alpha=-1)
+        lazy = (*(each[rows] for each in (left_CR, found_CR, scales_CR, shares_CR)), upper[rows, rows])
+        round_lazy(lazy, precision)
+        left_CR[rows.stop :].addmm_(upper[rows, rows.stop :].T, left_CR[rows], alpha=-1)
     return found_CR
 
 
-def _in_torch(
-    left_ER: Tensor,
-    found_ER: Tensor,
-    scales_ER: Tensor,
-    shares_ER: Tensor,
-    upper: Tensor,
-    precision: Precision,
-) -> None:
+def _in_torch(lazy: tuple[Tensor, ...], precision: Precision) -> None:
     """Round some columns into `found_ER`; `left_ER` becomes their errors."""
+    left_ER, found_ER, scales_ER, shares_ER, upper = lazy
     steps = upper.diagonal().tolist()
     for column, error in enumerate(left_ER):
         torch.mul(coded(error * shares_ER[column], precision), scales_ER[column], out=found_ER[column])
@@ -78,19 +72,10 @@ def _in_torch(
         left_ER[column + 1 :].addr_(upper[column, column + 1 :], error, alpha=-1)
 
 
-def _in_numpy(
-    left_ER: Tensor,
-    found_ER: Tensor,
-    scales_ER: Tensor,
-    shares_ER: Tensor,
-    upper: Tensor,
-    precision: Precision,
-) -> None:
+def _in_numpy(lazy: tuple[Tensor, ...], precision: Precision) -> None:
     """Do the same with NumPy, in the tensors' memory."""
-    left, found, scales, shares, factor = (
-        each.numpy() for each in (left_ER, found_ER, scales_ER, shares_ER, upper)
-    )
-    levels = nearest_levels(precision.levels, left_ER.device).numpy() if precision.levels else None
+    left, found, scales, shares, factor = (each.numpy() for each in lazy)
+    levels = nearest_levels(precision.levels, lazy[0].device).numpy() if precision.levels else None
     for column, error in enumerate(left):
         codes: Any = error * shares[column]
         _code(codes, precision, levels)

@@ -19,18 +19,17 @@ Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
+from puzzledsl.base.frozen import Record
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.precision.columns import LARGEST_FP8, coded, compensated, shares_of
 
 
-@dataclass(frozen=True, slots=True)
-class Codes:
+class Codes(Record):
     """A quantised matrix: `codes` (R, G * P), the last group filled up with zeros, `scales` and `minima` (R, G); float32."""
 
     codes: Tensor

@@ -35,7 +35,7 @@ from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.families.slots import classes_of, weights_of
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.families.tensors import INDEX, open_file, open_weights
-from puzzledsl.models.kernels.attention import FAST_SDPA
+from puzzledsl.models.kernels.products import FAST_SDPA
 from tests.refused import refused
 from tests.tiny import FAMILIES, HYBRIDS, save_tiny, tiny_model, tiny_tokens
 

@@ -186,7 +186,8 @@ def add_diagnostic(tree: Tree) -> None:
     last = "    warn_of_few_tokens(ctx, program)\n"
     patched = tree.page(LINTS).replace(last, last + REPORTED)
     imported = "from puzzledsl.base.diagnostics import Mistake\n"
-    tree.write(LINTS, patched.replace("annotations\n\n", f"annotations\n\n{imported}") + DIAGNOSTIC)
+    first = "from collections.abc import"
+    tree.write(LINTS, patched.replace(first, imported + first, 1) + DIAGNOSTIC)
     tree.write("errors/W0399.md", GOLDEN)
 
 

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,7 +157,8 @@ class Session:
     def close(self) -> None:
         """End the process."""
         for pipe in filter(None, (self._process.stdin, self._process.stdout)):
-            pipe.close()
+            with suppress(BrokenPipeError):  # a question that a process did not live to read
+                pipe.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:

@@ -170,8 +170,10 @@ def _tokenizers(ctx: Context, program: nodes.Program) -> None:
 
 def warn(ctx: Context, program: nodes.Program) -> None:
     """Report every warning of a program without errors."""
-    for check in (warn_of_unused, warn_of_direction, warn_of_windows, warn_of_few_tokens):
-        check(ctx, program)
+    warn_of_unused(ctx, program)
+    warn_of_direction(ctx, program)
+    warn_of_windows(ctx, program)
+    warn_of_few_tokens(ctx, program)
 
 
 def warn_of_direction(ctx: Context, program: nodes.Program) -> None:

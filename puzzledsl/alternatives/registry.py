@@ -79,7 +79,7 @@ def _objection(name: str, found: Any) -> str:
         return f"`{found!r}` is no subclass of `Attention` or `Ffn`"
     kind = found.model_fields.get("kind")
     if kind is None or (*get_args(type_of(found, "kind")), kind.default) != (name, name):
-        return f'its class has no field `kind: Literal["{name}"] = "{name}"`'
+        return f'its class does not say `kind="{name}"` beside its base'
     if found.weights is Alternative.weights and found.changes is Alternative.changes:
         return "its class has no weights"
     taken = any(name in kinds for kinds in KINDS.values())

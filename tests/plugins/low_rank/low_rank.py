@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
 from puzzledsl.alternatives.shape import Shape
@@ -11,10 +11,9 @@ from puzzledsl.alternatives.support import Argument, Arguments
 from puzzledsl.alternatives.weights import Weight, Weights
 
 
-class LowRankFfn(Ffn):
+class LowRankFfn(Ffn, kind="low_rank"):
     """A gated FFN of the parent's width whose gate, up and down have rank `rank`."""
 
-    kind: Literal["low_rank"] = "low_rank"
     rank: int
 
     summary: ClassVar[str] = "The parent's FFN with maps of low rank: each is a product of two thin matrices."

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from puzzledsl.alternatives.alternative import Alternative, Attention
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Argument, Arguments
 
 
-class SharedKeys(Attention):
+class SharedKeys(Attention, kind="shared_keys"):
     """Attention with `kv_heads` key/value heads, of the last `window` tokens."""
 
-    kind: Literal["shared_keys"] = "shared_keys"
     kv_heads: int
     window: int
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from puzzledsl.ir.nodes import Program
-from puzzledsl.models.machine import _used_by_this_process
+from puzzledsl.models.machine import _table
 from puzzledsl.models.families.load import load_parent
 from tests.interrupting import Recorder
 from tests.pieces.train.test_small_memory import both_stages
@@ -48,7 +48,7 @@ base, log = Path(sys.argv[1]), Recorder()
 limited(base / "warm", Recorder())
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
-used = _used_by_this_process()["VmData"]
+used = _table(Path("/proc/self/status"))["VmData"]
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]), resource.RLIM_INFINITY))
 if (child := os.fork()) == 0:
     try:

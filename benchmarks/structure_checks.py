@@ -85,10 +85,10 @@ class Loaded:
 
 
 def best_of_all(meaning: Meaning, tables: Tables) -> tuple[Fraction, ...] | None:
-    """Goal and preferences of the best of all children at the first batches; None where none meets the requirements."""
+    """Goal and preferences of the best of all children at all batches; None where none meets the requirements."""
     ends = ENDS if tables.world.ends else ENDS[:1]
-    drawn: Iterable[Any] = product(*tables.choices, ends)
-    every = (Child(tables, layers, tables.first_batches, end) for *layers, end in drawn)
+    drawn: Iterable[Any] = product(*tables.choices, ends, tables.batches)
+    every = (Child(tables, layers, batches, end) for *layers, end, batches in drawn)
     ranked = sorted(((_values(meaning, child), child) for child in every), key=_as_floats)
     for _, same in groupby(ranked, key=_as_floats):
         if found := [values for values, child in same if meaning.holds(child)]:

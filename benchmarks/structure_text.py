@@ -305,9 +305,16 @@ class Tables:
         return Child(self, of, batches or self.first_batches, *ends)
 
     @cached_property
+    def batches(self) -> list[dict[str, int]]:
+        """All choices of a batch for each scenario."""
+        scenarios = self.costs["scenarios"]
+        each = product(*([b["batch"] for b in batches] for batches in scenarios.values()))
+        return [dict(zip(scenarios, chosen, strict=True)) for chosen in each]
+
+    @property
     def first_batches(self) -> dict[str, int]:
-        """The smallest batch of each scenario."""
-        return {name: batches[0]["batch"] for name, batches in self.costs["scenarios"].items()}
+        """The first batch of each scenario."""
+        return self.batches[0]
 
     def parent(self, batches: Mapping[str, int]) -> Child:
         """The parent."""

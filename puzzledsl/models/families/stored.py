@@ -173,11 +173,16 @@ def select(
     """Return the weights of the architecture, in its order.
 
     Names are canonical, whatever form the experts of a mixture are stored in. Raises DiagnosticError (WeightsDontFit) if one
-    is missing or has a wrong shape, or if there are others. A copy of a tied head and the tables of old checkpoints are
-    allowed.
+    is missing or has a wrong shape, or if there are others. A copy of the embedding as a tied head and the tables of old
+    checkpoints are allowed.
     """
     wanted, family = inventory(shape, layers), FAMILIES[shape.family]
     weights, reasons = canonical(weights, wanted, family)
+    head, embedding = (weights.get(f"{name}.weight") for name in (family.head, family.embedding))
+    if shape.tied and head is not None and embedding is not None and not _same(head, embedding):
+        reasons.append(
+            f"`{family.head}.weight` is not the embedding; set `tie_word_embeddings` to false if it should not be"
+        )
     missing = sorted(set(wanted) - set(weights))
     odd = sorted(name for name in set(weights) - set(wanted) if not _harmless(name, shape))
     wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name]]
@@ -193,6 +198,15 @@ def select(
     if reasons:
         raise DiagnosticError(*(WeightsDontFit(None, path=directory, reason=reason) for reason in reasons))
     return {name: weights[name] for name in wanted}
+
+
+def _same(first: LazyTensor, second: LazyTensor) -> bool:
+    begin, second = 0, second.cast(first.dtype)
+    for rows in first.chunks():
+        if not torch.equal(rows, second.rows(begin, begin + len(rows))):
+            return False
+        begin += len(rows)
+    return first.shape == second.shape
 
 
 def _harmless(name: str, shape: Shape) -> bool:

@@ -71,6 +71,18 @@ def test_what_is_loaded_is_what_transformers_loads(tmp_path: Path, family: str, 
     assert ours.config._attn_implementation == (FAST_SDPA if ours._supports_sdpa else "eager")
 
 
+def test_a_tied_head_in_the_file_is_the_embedding(parent: Path) -> None:
+    """transformers unties a head that differs, with a warning; costs, scores and exports count one matrix."""
+    path, expected = parent / "model.safetensors", load_parent(parent)
+    edit_config(parent, tie_word_embeddings=True)
+    found = refused(load_parent, parent)
+    assert found.kind == WeightsDontFit and "`lm_head.weight` is not the embedding; set" in found.message
+    save_file(load_file(path) | {"lm_head.weight": load_file(path)["model.embed_tokens.weight"]}, path)
+    loaded = load_parent(parent)
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert torch.equal(loaded.lm_head.weight, expected.model.embed_tokens.weight)
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, *HYBRIDS])
 def test_shape_and_names_are_those_of_the_weights(family: str) -> None:
     model = tiny_model(family, layers=12 if family == "nemotron_h" else 4)

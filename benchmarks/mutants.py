@@ -255,6 +255,7 @@ _FATES: dict[int, Status] = {
     pytest.ExitCode.OK: "survived",
     pytest.ExitCode.TESTS_FAILED: "killed",
     pytest.ExitCode.INTERRUPTED: "killed",  # by an error while tests were collected
+    pytest.ExitCode.USAGE_ERROR: "killed",  # by one while a conftest.py was imported
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
+from puzzledsl.models.placement import placement, this_device
 from puzzledsl.pipeline.compile import compile_program, open_program
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import execute, tasks_of
@@ -66,7 +68,7 @@ def run(template: Path, build: Path, *, device: str, dtype: str) -> list[Timed]:
 
 def _timed(context: Context, task: Task) -> Timed:
     on_gpu = torch.cuda.is_available()
-    work, tokens = task.work(), tokens_of(context.program, task)
+    flop, tokens = flop_of(context, task), tokens_of(context.program, task)
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -76,7 +78,16 @@ def _timed(context: Context, task: Task) -> Timed:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - began
     peak = torch.cuda.max_memory_allocated() if on_gpu else 0
-    return Timed(task.title, seconds, tokens, work.flop, peak)
+    return Timed(task.title, seconds, tokens, flop, peak)
+
+
+def flop_of(context: Context, task: Task) -> float:
+    """Return a task's products: those of its memory plans, or of its work where it has none."""
+    source = next(iter(context.program.parents.values())).source
+    assert isinstance(source, nodes.HfSource)
+    here = this_device(*placement(context.base / source.id))
+    one_a_second = replace(here, flop_per_s=1.0, bandwidth_bytes_per_s=math.inf)
+    return sum(plan.seconds for plan in task.plans(one_a_second, here.memory_bytes)) or task.work().flop
 
 
 def tokens_of(program: nodes.Program, task: Task) -> int:

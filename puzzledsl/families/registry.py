@@ -285,6 +285,11 @@ def _kinds_of(family: Family, rope: Mapping[str, Any], shape: Shape) -> Iterator
         _number(rope, name)
     part = rope.get("partial_rotary_factor")
     part = 1 if part is None else _number(rope, "partial_rotary_factor")
+    turned = int(shape.head_dim * part)
+    if part != 1 and (turned % 2 or not 0 < turned <= shape.head_dim):
+        raise BadConfig(
+            f"partial_rotary_factor is {part:g}, which turns {turned} of {shape.head_dim} dimensions"
+        )
     if kind == "longrope":
         if (usual := shape.hidden // shape.heads) != shape.head_dim:
             why = f"head_dim is {shape.head_dim}, and rotary embeddings of type longrope have {usual}"

@@ -62,7 +62,7 @@ NO_WAITS = (
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""
 WAITS = {
     "child/healing/fit.py": 20,  # one a fit
-    "models/least_squares/grams.py": 400,  # one a solved system; experts have many
+    "models/least_squares/grams.py": 1200,  # one a solved system, three a round of channels; experts have many
     "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
     "pieces/train/student.py": 150,  # one a tensor of a piece, before its training and behind it
     "pieces/train/layer_trainer.py": 8,  # one a calibration batch

@@ -5,7 +5,7 @@ docs/errors.md  every code, from the golden files of errors/
 docs/std.md     what std/ ships, and what each runtime can run
 docs/schema/ir.schema.json  the JSON schema of ir.json
 docs/python.md  the Python API, from its docstrings (reference_python.py)
-docs/language.md  its tables alone, from puzzledsl/language (reference_language.py)
+docs/language.md, docs/artefacts.md  their tables alone (reference_language.py)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from puzzledsl.ir.base import FORMAT_VERSION
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Program
-from scripts.reference_language import language
+from scripts.reference_language import OF_ARTEFACTS, OF_LANGUAGE, with_tables
 from scripts.reference_python import python
 
 ROOT = Path(__file__).parents[1]
@@ -241,7 +241,8 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "errors.md": errors,
     "std.md": std,
     "python.md": lambda: python(MADE),
-    "language.md": language,
+    "language.md": lambda: with_tables("language.md", OF_LANGUAGE),
+    "artefacts.md": lambda: with_tables("artefacts.md", OF_ARTEFACTS),
 }
 """File name in docs/ -> its lines."""
 

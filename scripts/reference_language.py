@@ -1,4 +1,4 @@
-"""The tables of docs/language.md, from the tables of `puzzledsl.language`. The rest of the page is written by hand."""
+"""The tables of docs/language.md and docs/artefacts.md, from those of the package. The rest of the pages is written by hand."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, JUDGED
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.language import words
 from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, SCORES, SHAPE
 
-PAGE = Path(__file__).parents[1] / "docs" / "language.md"
+DOCS = Path(__file__).parents[1] / "docs"
 Rows = Iterator[tuple[str, ...]]
 
 
-def language() -> Iterator[str]:
+Tables = Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]]
+"""Anchor -> the head of its table and the rows."""
+
+
+def with_tables(page: str, tables: Tables) -> Iterator[str]:
     """The page with its tables made anew: each stands behind the anchor that has its name."""
-    text = PAGE.read_text("utf-8")
-    for anchor, (head, rows) in TABLES.items():
+    text = (DOCS / page).read_text("utf-8")
+    for anchor, (head, rows) in tables.items():
         before, rest = text.split(f'<a id="{anchor}"></a>\n\n', 1)
         _, after = rest.split("\n\n", 1)
         table = "\n".join([_row(head), "|---" * len(head) + "|", *map(_row, rows())])
@@ -40,6 +45,11 @@ def _code(match: re.Match[str]) -> str:
 
 
 # ---------------------------------------------------------------- rows
+
+
+def _measures() -> Rows:
+    for name, measure in MEASURES.items():
+        yield f"`{name}`", measure.doc
 
 
 def _kinds() -> Rows:
@@ -138,7 +148,7 @@ def _exports() -> Rows:
 
 
 _WHAT = "what it is"
-TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
+OF_LANGUAGE: Tables = {
     "text.kinds-table": (("kind", "what it declares", "takes"), _kinds),
     "values.functions": (("function", "what it gives"), _functions),
     "parent.families-table": (("family", "takes", "unless written"), _families),
@@ -156,4 +166,4 @@ TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     "refine.settings-table": (("argument", "default", _WHAT), _named(REFINES["measured"])),
     "export.runtimes": (("format", "runtimes, the default first", "dtypes"), _exports),
 }
-"""Anchor -> the head of its table and the rows."""
+OF_ARTEFACTS: Tables = {"measures": (("measure", "meaning"), _measures)}

@@ -16,7 +16,17 @@ from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import ENGINES, RECIPES, Engine
-from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in, of_one_cache, unlike_cache
+from puzzledsl.ir.runtimes import (
+    Choices,
+    Lack,
+    engine_of,
+    extra_params,
+    fit,
+    fit_in,
+    of_one_cache,
+    unlike_cache,
+)
+from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree
 
 SMALL_ROUNDING_BITS = 8
@@ -224,7 +234,8 @@ class _ExportCheck(Record):
                     if lack.kept
                     else f"drop {name} from the space"
                 )
-                help = f"{way}, or write {self._runtime('transformers')}"
+                elsewhere = [f"write {named}" for named in self._that_have(lack.alternative, choices)]
+                help = ", or ".join([way, *elsewhere[:1]])
                 ctx.report(errors.CannotRepresent(where, secondary=[label], help=help, **said))
             elif isinstance(support, Lowered):
                 cost = self._cost(found.architecture, support, lack)
@@ -260,6 +271,17 @@ class _ExportCheck(Record):
         size = format_quantity(round(extra * BYTES_PER_PARAM.get(self.export.dtype or "", 2)), BYTES)
         share, each = 100 * extra / total_params(shape), " a layer" if lack and len(lack.layers) > 1 else ""
         return f"+{size} and +{share:.2g} % decode latency{each}"
+
+    def _that_have(self, alternative: Alternative, choices: Choices) -> Iterator[str]:
+        """Yield how an export names a runtime that has the model and an alternative of it."""
+        for format, call in EXPORTS.items():
+            for name in call.arguments["runtime"].words:
+                found = fit(RUNTIMES[name], self.parent.shape, choices, self.parent.computation)
+                lacked = [lack.alternative for lack in found.lacks if isinstance(lack.support, Absent)]
+                if alternative not in lacked and not any(
+                    isinstance(answer, Absent) for _, answer in found.model
+                ):
+                    yield self._runtime(name) if format == "hf" else f'`{format}("…")`'
 
     def _runtime(self, name: str) -> str:
         """Return how an export names another runtime of `hf`: by `runtime:` in its own call, or by another call."""

@@ -26,6 +26,7 @@ from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS
 from puzzledsl.ir.nodes import Hardware, Shape
 from puzzledsl.ir.tables import Answer, AnsweredPrompt, Figure, ModelFigures
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.stopwatch import spread
 from puzzledsl.measure.whole import Samples, WholeTimer, Workload, step_work, timed_work
 from puzzledsl.models.families.access import shape_of
@@ -164,6 +165,7 @@ class Store:
         match unit.kind:
             case "text":
                 (text,) = (text for text in plan.texts if text.name == unit.of)
+                yield from MEASURES
                 yield text.blocks_NT.numpy().tobytes()
                 if text.learned_NT is not None:
                     yield text.learned_NT.numpy().tobytes()

@@ -38,7 +38,8 @@ EXAMPLES: tuple[Alternative, ...] = (
 
 @pytest.mark.parametrize("sub_block", SUB_BLOCKS)
 def test_each_is_under_its_word_and_sub_block(sub_block) -> None:
-    assert {type(example) for example in EXAMPLES} == {*ATTENTION.values(), *FFN.values()}
+    of_all = {*ATTENTION.values(), *FFN.values()}
+    assert {type(example) for example in EXAMPLES} == of_all, "add an instance of each to EXAMPLES"
     for word, kind in KINDS[sub_block].items():
         assert (kind.kind, kind.sub_block) == (word, sub_block)
         assert kind.summary.endswith(".")

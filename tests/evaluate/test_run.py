@@ -15,6 +15,7 @@ from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName, TooLargeToTime
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Evaluation
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.whole import Samples
 from tests.evaluate.cases import evaluated, figures_of, with_eval, write_quiz
 from tests.interrupting import Interrupted, Recorder
@@ -23,7 +24,7 @@ from tests.refused import refused
 from tests.uptrain.cases import Case, make_case
 
 SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s", "latency_s", "throughput")
-QUALITY = {"kl", "perplexity"} | {f"top{k}_agreement" for k in (1, 5, 10)}
+QUALITY = {*MEASURES}
 CHEAP = QUALITY | {"params", "checkpoint_bytes"}
 
 

@@ -72,7 +72,9 @@ class Declared(Record, eq=False):
             elif part and need == "none":
                 at = part.span if isinstance(part, tree.Node) else part[0].span.start
                 at = at if isinstance(part, tree.Node) else replace(at, end_column=at.column + 1)
-                self.ctx.misplaced(at, what, self.thing, help)
+                called = isinstance(decl.value, tree.Call) and part is decl.body
+                inside = "; settings stand in the parentheses" if called else ""
+                self.ctx.misplaced(at, what, self.thing, help + inside)
         if decl.target is not None and not kind.targets:
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 

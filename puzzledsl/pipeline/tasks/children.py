@@ -14,6 +14,7 @@ from puzzledsl.ir import facts, nodes, references
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import LADDER, RECIPES
 from puzzledsl.ir.runtimes import has_ladder, served_type
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.context import Key, Unfinished, digest_of, failures, files_fingerprint, meaning
@@ -174,7 +175,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         timed = {name: meaning(scenarios[name]) for name in inputs.measured_scenarios(self.program)}
         asked = declaration.prompts
         return {
-            "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
+            "eval": digest_of([FIGURES, *MEASURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
             **({"dtype": declaration.dtype} if declaration.dtype else {}),
             "models": digest_of({model: self.child_made(model) for model in models}),

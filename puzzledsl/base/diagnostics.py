@@ -299,7 +299,8 @@ RecipeOfQuantised = Mistake(
 CannotRealise = Mistake(
     "E0711",
     "`{alternative}` cannot yet be realised as a module",
-    "it can be costed and searched, but not trained, scored or exported; leave it out of the space",
+    "it can be costed and searched, but not trained, scored or exported; leave it out of the space, or give it the file "
+    "that docs/howto/add-alternative.md describes",
 )
 UnknownTokenizer = Mistake(
     "E0737",

@@ -4,7 +4,7 @@ from puzzledsl.base.diagnostics import Mistake
 
 BrokenModule = Mistake(
     "E0717",
-    "the module of `{alternative}` does not load: {reason}",
+    "the module of `{alternative}` cannot be used: {reason}",
     "upgrade the package that adds `{alternative}`, or leave it out of the space",
 )
 NoSuchLayer = Mistake(

@@ -87,7 +87,7 @@ def words(cell: str) -> list[str]:
     "values.units-table", "search.terms-table",
 )  # fmt: skip
 def test_tables_are_made_from_the_code_or_tested_here() -> None:
-    """tests/docs/test_reference.py holds those that are made to be up to date."""
+    """tests/docs/test_places.py holds those that are made to be up to date."""
     named = {name for name in ANCHORS if PAGE.split(f'<a id="{name}"></a>', 1)[1].startswith("\n\n|")}
     assert named - {*OF_LANGUAGE} == {
         "values.units-table",

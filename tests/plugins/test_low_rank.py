@@ -137,16 +137,35 @@ def test_a_broken_package_is_a_warning(tmp_path: Path, code: str, said: str) -> 
     assert "warning[W0204]" in shown and said in shown and "Traceback" not in shown
 
 
-def test_a_broken_module_is_an_error_when_it_is_needed(tmp_path: Path, python: Run) -> None:
-    package = tmp_path / "package"
-    package.mkdir()
-    for name in ("pyproject.toml", "low_rank.py"):
-        shutil.copy(LOW_RANK / name, package)
-    (package / "low_rank_module.py").write_text("import nothing_of_this_name\n")
-    program = write_tiny_program(tmp_path)
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "said"),
+    [
+        ("low_rank_module.py", "import torch\n", "import nothing_of_this_name\n", "nothing_of_this_name"),
+        (
+            "low_rank.py",
+            '"up_in.weight"',
+            '"up_at.weight"',
+            "`up_at.weight`: `weights` says [6, 24], the module has none",
+        ),
+        (
+            "low_rank_module.py",
+            "    root = scale[:rank].sqrt()\n",
+            "    rank = 3\n    root = scale[:rank].sqrt()\n",
+            "`down_in.weight`: `weights` says [6, 40], `initialise` gives [3, 40]",
+        ),
+    ],
+)
+def test_a_broken_module_is_an_error_when_it_is_needed(
+    tmp_path: Path, file: str, right: str, wrong: str, said: str
+) -> None:
+    package, program = tmp_path / "package", write_tiny_program(tmp_path)
+    shutil.copytree(LOW_RANK, package)
+    text = (package / file).read_text()
+    assert text.count(right) == 1
+    (package / file).write_text(text.replace(right, wrong))
     program.write_text(program.read_text().replace("mlp(width: 50%)", "low_rank(rank: 6)"))
-    said = runner(install(tmp_path / "site", package))(*PZL, "bld", str(program), code=1).stderr
-    assert "error[E0717]" in said and "nothing_of_this_name" in said and "Traceback" not in said
+    shown = runner(install(tmp_path / "site", package))(*PZL, "bld", str(program), code=1).stderr
+    assert "error[E0717]" in shown and said in shown and "Traceback" not in shown, shown
 
 
 def test_an_alternative_without_a_module_is_refused_when_it_is_needed(tmp_path: Path, python: Run) -> None:

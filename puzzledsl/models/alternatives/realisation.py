@@ -125,7 +125,20 @@ def build_alternative(
     site = Site(config, base_shape_of(config).at(layer_idx), layer_idx, dtype or torch.float32, device)
     if alternative.in_families:
         return with_cache(new_sub_block(site, alternative), alternative.cache)
-    return with_cache(cast(nn.Module, _file_of(alternative).build(alternative, site)), alternative.cache)
+    made = cast(nn.Module, _file_of(alternative).build(alternative, site))
+    _require_declared(alternative, site.shape, weights_of(made), "the module has")
+    return with_cache(made, alternative.cache)
+
+
+def _require_declared(alternative: Alternative, shape: Shape, found: Mapping[str, Tensor], by: str) -> None:
+    """Raise DiagnosticError (BrokenModule) unless weights have the names and shapes that their alternative declares."""
+    has = {name: tuple(weight.shape) for name, weight in found.items()}
+    says = {name: tuple(weight.shape) for name, weight in alternative.weights(shape).items()}
+    for name in sorted(has.keys() | says.keys()):
+        if has.get(name) != says.get(name):
+            said, had = ("none" if name not in each else str(list(each[name])) for each in (says, has))
+            reason = f"`{name}`: `weights` says {said}, {by} {had}"
+            raise DiagnosticError(BrokenModule(None, alternative=alternative.kind, reason=reason))
 
 
 def with_cache(module: nn.Module, cache: str | None) -> nn.Module:
@@ -147,4 +160,7 @@ def initialise(
     with repeatable(statistics.attention.xx.device):
         if alternative.removes or alternative.kind == "parent":
             return {} if alternative.removes else parent.weights(cast(SubBlock, alternative.sub_block))
-        return cast(State, _file_of(alternative).initialise(alternative, parent))
+        state = cast(State, _file_of(alternative).initialise(alternative, parent))
+    if not alternative.in_families:
+        _require_declared(alternative, shape, state, "`initialise` gives")
+    return state

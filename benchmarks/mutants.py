@@ -50,6 +50,7 @@ LOOK = {
         "tests/plan",
         "tests/checker/test_spaces.py",
         "tests/language/test_spaces.py",
+        "tests/checker/test_diagnostics.py",
     )
 }
 """Tests of other folders that look at a folder, whose tests of its own are few."""

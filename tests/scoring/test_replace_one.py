@@ -14,7 +14,9 @@ from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.plan.memory.stage_plan import Tiles
 from puzzledsl.scoring import measures
+from puzzledsl.scoring.replacements import score_table
 from tests.refused import refused
 from tests.scoring.cases import PARENT, Case
 from tests.tiles import cut
@@ -177,3 +179,22 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
             drops.append(parent - naive_accuracy(small.assembled(layers), items[:20]))
             assert table.ffn[layer][ffn.name] == pytest.approx(drops[-1])
     assert len(set(drops)) > 1, "the replacements differ, or this shows nothing"
+
+
+def test_a_table_of_blocks_has_pairs_alone() -> None:
+    figures = {(0, "pairs", "noop/mlp8"): {"kl": 0.5}, (1, "pairs", "parent/noop"): {"kl": 0.25}}
+    table = score_table("s", "kl", "block", 8, 2, figures)
+    assert table.pairs == ({"noop/mlp8": 0.5}, {"parent/noop": 0.25}) and table.attention == table.ffn == ()
+
+
+def test_a_head_in_tiles_is_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "tiles", lambda kind: Tiles(logit_positions=3, logit_tokens=7))
+    generator = torch.Generator().manual_seed(0)
+    weight_VH, bias_V, states_PH = (
+        torch.randn(*size, generator=generator) for size in ((20, 6), (20,), (5, 6))
+    )
+    head = measures.Vocabulary(weight_VH, bias_V)
+    logits_PV = states_PH @ weight_VH.T + bias_V
+    total_P = head.logsumexp(states_PH)
+    torch.testing.assert_close(total_P, logits_PV.logsumexp(-1))
+    torch.testing.assert_close(head.expected(states_PH, total_P), logits_PV.softmax(-1) @ weight_VH)

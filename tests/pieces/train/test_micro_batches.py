@@ -23,8 +23,24 @@ from puzzledsl.plan.bld import bld_plan
 from tests.interrupting import Recorder
 from tests.pieces.train.bld_programs import contents, make_pieces, make_program
 from tests.refused import refused
+from tests.tiny import tiny_model, tiny_tokens
 
 SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128, "model": {"layers": 2}}  # five steps
+
+
+def test_statistics_of_a_layer_are_sums_over_its_tokens() -> None:
+    model, tokens = tiny_model(), tiny_tokens(4, 8)
+    ((_, found),) = walk_layers(model, [tokens[:2], tokens[2:]], layers=[0])
+    runner = LayerRunner(model)
+    trace = runner.trace_layer(0, runner.embed(tokens))
+    for gram, x, y in (
+        (found.attention, trace.attention_input, trace.attention_output),
+        (found.ffn, trace.ffn_input, trace.ffn_output),
+    ):
+        flat_x, flat_y = (each.flatten(0, 1).double() for each in (x, y))
+        torch.testing.assert_close(gram.xx, flat_x.T @ flat_x, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gram.xy, flat_x.T @ flat_y, rtol=1e-5, atol=1e-5)
+    assert found.tokens == tokens.numel() and len(found.calls) == 2
 
 
 class Layer:
@@ -55,6 +71,15 @@ class Layer:
             found |= {f"{number} {name}": weight for name, weight in piece.student.weights().items()}
             found[f"{number} loss"] = torch.tensor(piece._errors.normalized_mse)
         return found
+
+
+def test_a_piece_in_training_reads_its_initial_weights_where_it_is_told(tmp_path: Path) -> None:
+    pieces, told = Layer(tmp_path).pieces, dict[str, Tensor]()
+    for piece in pieces:
+        own = piece.initial
+        piece.keep_initial_elsewhere(lambda: told)
+        assert piece.initial() is told if piece._optimizer is not None else piece.initial is own
+    assert any(piece._optimizer is not None for piece in pieces)
 
 
 def test_micro_batches_take_the_step_of_the_whole_batch(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Columns of dropped layers, the best model of equal keys, and sums on a rank's side."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.label_setting.labels import best_of_each
+from puzzledsl.search.problem.columns import Columns
+from tests.search.integer_problems import every_model, random_problem
+
+WHOLE, GONE = (LayerAssignment(attention=name, ffn=name) for name in ("parent", "noop"))
+
+
+def test_two_neighbours_that_may_be_dropped_have_positions() -> None:
+    made = Columns.of(((WHOLE, GONE),) * 2)
+    assert made.with_positions(4, (GONE, GONE)).position.tolist() == [0, 1, 0, 1, 2]
+    assert made.with_positions(1, (GONE, GONE)) is made
+    apart = Columns.of(((WHOLE, GONE), (WHOLE,), (WHOLE, GONE)))
+    assert apart.with_positions(4, (GONE,) * 3) is apart
+
+
+def test_the_best_model_of_each_key_is_the_cheapest_then_the_first() -> None:
+    keys, goal, places = np.array([[1, 1, 2, 2]]), np.array([5, 3, 4, 4]), np.array([[0, 1, 1, 0]])
+    assert best_of_each(keys, goal, places).tolist() == [1, 3]
+    assert best_of_each(np.array([[4, 1, 2, 3]]), goal, places).tolist() == [0, 1, 2, 3]
+
+
+def test_the_largest_sum_below_a_rank() -> None:
+    """Beside all sums from the least possible one to the largest."""
+    for seed in range(8):
+        problem = random_problem("unrelated", seed)
+        least = int(problem.columns.least(problem.goal.values).sum())
+        sums = range(least, problem.largest_sum + 1)
+        assert problem.largest_below(None) == sums[-1]
+        for total in (least, int(problem.goal.values[every_model(problem.columns)[-1]].sum())):
+            rank = problem.goal.rank(total)
+            for ties in (False, True):
+                below = [
+                    s for s in sums if problem.goal.rank(s) < rank or (ties and problem.goal.rank(s) == rank)
+                ]
+                assert problem.largest_below(Fraction(rank), ties=ties) == max(below, default=least - 1), seed

@@ -1,7 +1,5 @@
 """A child assembled in memory, sub-block by sub-block: the oracle of checkpoints, which are written without a model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Blocks of a text in memory, for tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any

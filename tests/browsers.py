@@ -3,8 +3,6 @@
 Chromium is not a Python package: `apt install chromium`, or `PZL_CHROMIUM=/path/to/chrome`.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

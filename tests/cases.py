@@ -4,8 +4,6 @@ A test that draws its cases draws `cases(count)` of them, and has the mark `draw
 What a test asks of more engines, seeds or sizes than `make test` needs has the mark `more`, or is a parameter from `more`.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

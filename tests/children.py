@@ -1,7 +1,5 @@
 """Tiny children: definitions over a tiny parent, with random pieces."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """`pzl` in this process: for commands that load no PyTorch, or where the test has loaded it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

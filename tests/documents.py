@@ -10,8 +10,6 @@
 ```json, ```csv           parsed, and kept with `file=NAME`; a `text` block is prose
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

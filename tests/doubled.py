@@ -1,7 +1,5 @@
 """Transformers' own model code in float64: where it asks for float32, it gets float64."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

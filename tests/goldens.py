@@ -3,8 +3,6 @@
 `PZL_UPDATE_GOLDENS=1 pytest` rewrites them; read the difference before you commit it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Progress that remembers or ends a run, as a user does who presses Ctrl-C in the middle, and what is left then."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

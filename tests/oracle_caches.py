@@ -1,7 +1,5 @@
 """Keys and values as KV caches of several types give them back, in float64 NumPy, written from the formats."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

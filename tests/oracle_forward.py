@@ -4,8 +4,6 @@ Reads a checkpoint directory itself (config.json and model.safetensors). Slow an
 Shapes: S positions, H hidden, N query heads, K key/value heads, D head_dim.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

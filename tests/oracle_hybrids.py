@@ -3,8 +3,6 @@
 Shapes: S positions, H hidden, N query heads, D head_dim, E experts.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -3,8 +3,6 @@
 Shapes: S positions, H hidden, G groups (Mamba2) or key heads (delta net), N heads of values, P channels of a head, K taps.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

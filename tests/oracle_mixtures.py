@@ -3,8 +3,6 @@
 Shapes: S positions, H hidden, E experts, W channels of an expert.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

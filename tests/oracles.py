@@ -1,7 +1,5 @@
 """Slow and obvious answers to check the quick ones against."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import product

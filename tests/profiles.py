@@ -1,7 +1,5 @@
 """Random profiles, alternatives and programs on them, small enough that every batch can be tried."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from random import Random
 

@@ -1,7 +1,5 @@
 """A user's mistake that a call reports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """A module in place of a sub-block of a model, for a while."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

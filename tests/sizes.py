@@ -1,7 +1,5 @@
 """Sizes of whole parents, as their cards state them."""
 
-from __future__ import annotations
-
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import Shape

@@ -1,7 +1,5 @@
 """Programs for property tests, valid by construction: syntax trees that the grammar can express."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, get_args

@@ -1,7 +1,5 @@
 """Blocks of README and docs, extracted and run: they show what the files hold and what pzl says."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings of pyproject.toml agree with each other and with the repository."""
 
-from __future__ import annotations
-
 import tomllib
 from importlib.metadata import version
 from pathlib import Path

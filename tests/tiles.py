@@ -1,7 +1,5 @@
 """Work cut into smaller pieces than a CPU's."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Random models of a few thousand parameters, in every family, with a tokenizer made on the spot."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ A setting is one file, a metric two, a diagnostic one and its golden, an evaluat
 a family one. All are patched into one copy, since they must not get into each other's way.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """A copy of the tree that additions are patched into, and the questions that a test asks its `pzl`, its editor and its docs."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

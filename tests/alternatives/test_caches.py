@@ -1,7 +1,5 @@
 """Types of KV caches in names, pieces, entries of checkpoints, and costs."""
 
-from __future__ import annotations
-
 import pytest
 
 from puzzledsl.alternatives.alternative import storage_misfit

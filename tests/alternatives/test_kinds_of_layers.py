@@ -1,7 +1,5 @@
 """Alternatives in layers of different kinds: where each fits, their names, figures and entries of a checkpoint."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any
 

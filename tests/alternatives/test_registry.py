@@ -1,7 +1,5 @@
 """The registry holds every alternative once, under its word, and reads what checkpoints and tables call it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from types import FunctionType

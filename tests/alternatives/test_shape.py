@@ -1,7 +1,5 @@
 """Shapes whose layers differ."""
 
-from __future__ import annotations
-
 import json
 
 from puzzledsl.alternatives.shape import LAYER_FIELDS, LayerShape, Shape

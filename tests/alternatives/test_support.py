@@ -1,7 +1,5 @@
 """What an architecture of a runtime says of layers, models and storage types, and what alternatives store."""
 
-from __future__ import annotations
-
 import pytest
 
 from puzzledsl.alternatives.linear import LinearFfn

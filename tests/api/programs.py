@@ -1,7 +1,5 @@
 """A program that needs no weights, with its scores beside it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

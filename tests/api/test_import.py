@@ -1,7 +1,5 @@
 """`import puzzledsl` is quick and loads no torch, and neither do tables, searches and frontiers."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a file or a text to a program: parameters, build directories, and errors that show their lines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

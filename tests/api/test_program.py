@@ -1,7 +1,5 @@
 """Answers, frontiers, regrets and metrics of a program are those of the commands, figure for figure."""
 
-from __future__ import annotations
-
 import json
 import re
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """A run from Python is `pzl run`: the same files, its progress where it is asked for, and children as models."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Sealed files and lines: whatever bit is flipped, the content is not taken for whole."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

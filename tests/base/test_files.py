@@ -1,7 +1,5 @@
 """Files are whole or as they were, and errors name the file that was meant."""
 
-from __future__ import annotations
-
 import errno
 import os
 import pickle

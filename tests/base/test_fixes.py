@@ -1,7 +1,5 @@
 """Fixes are made whole, in any order to one result, and never two on one spot."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """Lists in messages have every word and every layer; a misspelt word has its nearest."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Shipped files, and entry points where `importlib.metadata` finds them."""
 
-from __future__ import annotations
-
 import sys
 import zipfile
 from collections.abc import Callable

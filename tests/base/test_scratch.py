@@ -1,7 +1,5 @@
 """Leftovers of a killed process go with the next one; files that a living process holds stay."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Differences that `pzl plan` tells of two programs: none where they mean the same, each once, and the work that it makes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Programs of these tests: written to a file, checked, and the answer looked at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

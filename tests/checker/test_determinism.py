@@ -1,7 +1,5 @@
 """The same meaning gives the same bytes."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

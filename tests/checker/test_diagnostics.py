@@ -4,8 +4,6 @@
 `PZL_UPDATE_GOLDENS=1` rewrites them; read them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache

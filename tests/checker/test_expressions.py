@@ -1,7 +1,5 @@
 """Values of expressions without a search, and diagnostics of those beyond a limit."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Parameter counts, and shapes read from config.json."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

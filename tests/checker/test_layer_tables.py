@@ -1,7 +1,5 @@
 """Inside one layer any arithmetic is allowed: what it lowers to means what it says, for every child there is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple

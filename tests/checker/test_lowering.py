@@ -1,7 +1,5 @@
 """Meaning of each kind of declaration, setting by setting: `lowering/*.pzl`, and beside each its IR in a `.json` file."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Metrics against their definitions, written out."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """Refusals of a runtime stand where an export is declared, from config.json; nothing is left to the export itself."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

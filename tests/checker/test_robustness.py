@@ -1,7 +1,5 @@
 """No tree and no expression crashes the checker, and long programs are no explosion; `tests/fuzz` has other inputs."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

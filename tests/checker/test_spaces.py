@@ -1,7 +1,5 @@
 """Meaning of `attention`, `ffn` and overrides, against an oracle that shares no code with the checker."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Law of structural requirements: `same as`, `runs`, `longest` and `distinct` mean what Python's own definitions say."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Sequence
 from itertools import groupby

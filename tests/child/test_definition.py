@@ -1,7 +1,5 @@
 """A solution and the jobs of a program define a child: the piece of every sub-block."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """One fixture: commands as a user types them, in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

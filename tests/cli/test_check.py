@@ -1,7 +1,5 @@
 """`pzl check`: formats for machines, fixes that never make anything worse, warnings that may be denied."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands as a user types them: exit codes, streams, growth of their work, and what is never loaded."""
 
-from __future__ import annotations
-
 import io
 import re
 import subprocess

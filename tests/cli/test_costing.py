@@ -1,7 +1,5 @@
 """`pzl cost`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

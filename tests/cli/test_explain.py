@@ -3,8 +3,6 @@
 `PZL_UPDATE_GOLDENS=1` rewrites what is said about an example that the checker reads; read the difference before you commit it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

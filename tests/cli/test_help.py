@@ -1,7 +1,5 @@
 """`--help` is true, and shells complete commands and options."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Ctrl-C ends every command with 130 and its one line, whatever the library underneath makes of the interrupt."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

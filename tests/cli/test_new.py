@@ -1,7 +1,5 @@
 """`pzl new`: every shipped parent on every shipped hardware gives a program that checks, without a warning, formatted."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Files and outputs that no program is: full devices, unreadable directories, names that begin with a dash."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

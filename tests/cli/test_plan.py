@@ -1,7 +1,5 @@
 """`pzl plan`: programs, build directories and settings; exit codes as terraform's."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

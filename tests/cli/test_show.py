@@ -1,7 +1,5 @@
 """`pzl show`: the lowered space, every layer and every alternative, under the names that tables use."""
 
-from __future__ import annotations
-
 import json
 from math import isclose, log10
 from pathlib import Path

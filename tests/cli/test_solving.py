@@ -1,7 +1,5 @@
 """`pzl solve` and `pzl frontier` as a user or a script meets them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`pzl why` as a user or a script meets it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A Ray cluster in this process's care, and the processes that it starts."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

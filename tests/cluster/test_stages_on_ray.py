@@ -1,7 +1,5 @@
 """Stages and whole programs give the same bytes on Ray workers as in one process."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

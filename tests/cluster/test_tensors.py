@@ -1,7 +1,5 @@
 """Tensors survive the object store, in whatever they are held."""
 
-from __future__ import annotations
-
 import pickle
 from typing import NamedTuple
 

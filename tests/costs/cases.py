@@ -1,7 +1,5 @@
 """Llama-3.1-70B on an H100, a small parent of two layers, and programs of one space."""
 
-from __future__ import annotations
-
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.ir import nodes

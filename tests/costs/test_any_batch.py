@@ -1,7 +1,5 @@
 """Costs at any batch, and the largest batch that fits."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from math import ceil
 from random import Random

@@ -1,7 +1,5 @@
 """A breakdown loses nothing: its layers and parts add up to the metrics, in text and JSON."""
 
-from __future__ import annotations
-
 import json
 import re
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Constants that are known come back from figures made with them; the shipped ones are those of the shipped data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Costs in a CSV of the user's: what its rows and columns mean, what is said of a bad one, and what is written reads back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial

@@ -1,7 +1,5 @@
 """KV bytes against the caches that transformers fills, in every family, with windows and without; and against vLLM's pages."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Experts that a batch reads: against enumeration, and the two properties that the search relies on."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from itertools import combinations, product
 from math import comb, expm1, log1p

@@ -1,8 +1,6 @@
 """Sizes of models that exist, to the parameter: heterogeneous ones from their published configurations, and the std
 parents against transformers' own modules on the meta device."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

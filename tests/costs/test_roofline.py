@@ -1,7 +1,5 @@
 """The roofline's own arithmetic: FLOP, bytes and times by hand, and what must follow from them."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

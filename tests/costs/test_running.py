@@ -1,7 +1,5 @@
 """Prices, powers and overheads that are not known: what the user states, and what a profile cannot say."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

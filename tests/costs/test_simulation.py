@@ -1,7 +1,5 @@
 """Simulated continuous batching: against a slow engine that goes step by step, and against the fluid and its bounds."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from random import Random
 

@@ -1,7 +1,5 @@
 """Bytes and times of quantised sub-blocks: codes and scales by hand, and what follows from them."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """Conversations, tokenizers with the chat templates that they are written in, and declarations of text."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Conversations become what the parent's chat template writes, and losses count what the program says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

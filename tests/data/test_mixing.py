@@ -1,7 +1,5 @@
 """A mix of texts: its proportions, its order, and what it says when a part is too short."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

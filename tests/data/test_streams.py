@@ -1,7 +1,5 @@
 """Which documents of a source are read, where they come from, and what is said about them."""
 
-from __future__ import annotations
-
 import json
 import sys
 from fractions import Fraction

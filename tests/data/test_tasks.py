@@ -1,7 +1,5 @@
 """Multiple-choice files: what is an item, where a choice's tokens begin; and items as text, in parts."""
 
-from __future__ import annotations
-
 import json
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Text becomes token blocks: every token once, in an order of the seed, from any kind of file; read when they are asked for."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

@@ -1,7 +1,5 @@
 """docs/architecture.md names functions that exist, in an order that never returns to a folder, every folder, and a trace."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

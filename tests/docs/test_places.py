@@ -1,7 +1,5 @@
 """Pages made from the code are what it makes; how-tos that extend it name every place there is, and none that is not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """The site builds without a warning, shows what the pages say, and loads nothing from elsewhere."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Node and what editors/vscode/package-lock.json pins, where a machine has them; .ci/run demands them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

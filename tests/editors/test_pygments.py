@@ -1,7 +1,5 @@
 """The Pygments lexer gives every text back, and colours what the parser reads."""
 
-from __future__ import annotations
-
 import tomllib
 
 import pytest

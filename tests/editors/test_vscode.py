@@ -1,7 +1,5 @@
 """The VS Code extension: its grammar colours what the parser reads, its snippets are programs, its files fit together."""
 
-from __future__ import annotations
-
 import json
 import re
 import runpy

@@ -1,7 +1,5 @@
 """A case of uptraining with an `eval e` of its child, and the evaluation of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 from pathlib import Path

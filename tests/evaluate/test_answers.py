@@ -1,7 +1,5 @@
 """Prompts that parent and child answer: where they come from, what is said, and how much of it was said before."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Endings that share their context's forward score as if each were read alone, from left to right."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

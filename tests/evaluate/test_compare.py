@@ -1,7 +1,5 @@
 """Intervals cover what they promise to; what is kept beyond chance is exact by hand, and said to be at chance where it is."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

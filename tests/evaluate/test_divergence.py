@@ -1,7 +1,5 @@
 """Divergence figures are those of full float64 logits, from an independent forward pass."""
 
-from __future__ import annotations
-
 import math
 import statistics
 

@@ -1,7 +1,5 @@
 """Tasks of lm-eval: the same questions get the same answers as ours, from our models, beside the parent's."""
 
-from __future__ import annotations
-
 import sys
 from types import SimpleNamespace
 

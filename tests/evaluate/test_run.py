@@ -1,7 +1,5 @@
 """A whole evaluation: parent first, the same figures each time, nothing measured twice."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Scripts of examples/smollm2 as modules, which import each other by name."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every program of examples/ compiles without a word; those that need no downloads are solved, and do as they promise."""
 
-from __future__ import annotations
-
 import csv
 import json
 from itertools import groupby

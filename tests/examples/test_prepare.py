@@ -1,7 +1,5 @@
 """Laws of examples/smollm2's scripts: prepare.py's pure steps, and the order of channels.py."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Any

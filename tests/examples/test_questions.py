@@ -1,7 +1,5 @@
 """Laws of what examples/smollm2 asks and trains on beside its passages: put as the harness puts it, and apart."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -1,7 +1,5 @@
 """Programs that the page is tested with: bounds of every kind, in every place."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from puzzledsl.explore.desk import Desk

@@ -1,7 +1,5 @@
 """Changed statements as a program has them, and pages of files that change on disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

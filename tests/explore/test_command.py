@@ -1,7 +1,5 @@
 """The command: its address, who is refused, how it ends, and what it never loads."""
 
-from __future__ import annotations
-
 import errno
 import http.client
 import importlib.util

@@ -1,7 +1,5 @@
 """Refusals: every request needs the token, our Host, and no foreign Origin. And work that goes on when nobody waits."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -3,8 +3,6 @@
 No message in the console, no request but to the server itself, nothing wider than the window, no text too faint to read.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bounds that sliders move: which there are, and how far."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Children whose attentions store keys and values in types of their own: checkpoints, flags, and engines."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Every alternative in every place and of every family, in engines that nobody wrote for it, against a float64 forward
 written from the mathematics: the same logits, and the same 32 greedy tokens through the engine's own KV cache."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """GGUF files: every dtype, and a tokenizer that encodes as the parent's does or is refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

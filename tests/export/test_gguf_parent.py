@@ -1,7 +1,5 @@
 """Parents from GGUF files: the function and the tokenizer are those of the model that the file was made of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sub-blocks that a runtime lacks are rewritten exactly, in every dtype, and no others."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

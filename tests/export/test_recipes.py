@@ -1,7 +1,5 @@
 """Whole-file recipes of GGUF: what llama.cpp stores, what is said of it, and every way to fail."""
 
-from __future__ import annotations
-
 import errno
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Children with quantised sub-blocks, embeddings and heads: mixed GGUF files, compressed-tensors in transformers, refusals."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Code of a directory is run only if it is, byte for byte, what puzzledsl writes there, or with `--trust-remote-code`."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

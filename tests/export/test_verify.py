@@ -1,7 +1,5 @@
 """`pzl verify-export` says of each engine what is so, and its exit code says whether all is well."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The same variants in vLLM, whose environment `make vllm` makes: `make test-slow` then runs them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tiny children that together hold every alternative in every place, and what the oracle says about each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

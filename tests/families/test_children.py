@@ -1,7 +1,5 @@
 """Shapes of children: Nemotron-49B and -253B from their published layers, a tiny checkpoint of the kind, and bad input."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Sound configs of every family, what corrupts them, and families that are refused with the reason."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Readers of the hybrids' config.json: published sizes, what transformers builds, and configs that no model can have."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

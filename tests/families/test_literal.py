@@ -1,7 +1,5 @@
 """A `shape(…)` literal: sizes and rules for layers that the user writes, and the rest from the family's table."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Readers of mixtures of experts: sizes of published models, layers of two kinds, and fields that contradict each other."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

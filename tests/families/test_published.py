@@ -1,7 +1,5 @@
 """Parts of published models' config.json that few share: they are read, as what they are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

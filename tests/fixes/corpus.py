@@ -1,7 +1,5 @@
 """Programs with one mistake each: mutations of the examples, of the tests' programs and of generated ones, by seed."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Mistakes that users of other languages and tools have made, each in a program of its own, and what they meant."""
 
-from __future__ import annotations
-
 HEAD = """\
 use "std/hardware.pzl" (h100_sxm)
 parent p = shape(family: llama, layers: 12, hidden: 64, heads: 8, kv_heads: 8, head_dim: 8, intermediate: 192, vocab: 256)

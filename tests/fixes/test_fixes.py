@@ -1,7 +1,5 @@
 """Every fix of a mistake, applied or spelled out, adds no error, parses and changes nothing that a correct line means."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

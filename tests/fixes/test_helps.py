@@ -1,7 +1,5 @@
 """Idioms of other tools that newcomers write: the message names the mistake, the help says what was meant, its fix is right."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

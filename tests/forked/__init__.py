@@ -6,8 +6,6 @@ them. What such a process does not show, tests leave to `subprocess`: which modu
 depends on the seed of hashes, which all processes of one server share.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import signal

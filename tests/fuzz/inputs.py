@@ -1,7 +1,5 @@
 """Inputs of a seeded source of chance: raw bytes, soups of the language's words, and edits of valid and of wrong programs."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from functools import cache

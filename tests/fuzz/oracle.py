@@ -1,7 +1,5 @@
 """Laws of the answer to any bytes: no exception, no hang, no span outside its file, no program with errors."""
 
-from __future__ import annotations
-
 import signal
 import time
 import traceback

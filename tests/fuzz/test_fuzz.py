@@ -1,7 +1,5 @@
 """A slice of what `python -m benchmarks.fuzz` runs at length, and the extremes that chance does not reach."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

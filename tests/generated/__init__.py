@@ -1,7 +1,5 @@
 """Typed programs of every kind and feature, valid by construction: `program(random.Random(seed))` is a text without mistakes."""
 
-from __future__ import annotations
-
 import random
 
 from tests.generated.constants import assertion, definitions

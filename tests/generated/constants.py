@@ -1,7 +1,5 @@
 """Constant expressions of a wanted dimension: literals, names, facts, arithmetic, conditions, `fn`s and aggregates."""
 
-from __future__ import annotations
-
 from tests.generated.writer import Writer
 
 LITERALS = {

@@ -1,7 +1,5 @@
 """Parents, data, hardware and scenarios."""
 
-from __future__ import annotations
-
 from tests.generated.writer import Parent, Writer
 
 SHIPPED_PARENTS = (

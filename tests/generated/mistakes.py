@@ -4,8 +4,6 @@ A mutation takes the tokens of one line and changes its text. Whether that makes
 `x` doubled inside a comment, or a name misspelt into another that fits, is none.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Searches, and the frontiers over them: goals, requirements of every form, preferences, solvers, inheritance."""
 
-from __future__ import annotations
-
 from tests.generated.constants import condition, constant
 from tests.generated.writer import Space, Stage, Writer
 

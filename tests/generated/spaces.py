@@ -1,7 +1,5 @@
 """Spaces: choices, overrides on layers of their own, initialisers, inheritance."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tests.generated.writer import Parent, Space, Writer

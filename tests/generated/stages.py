@@ -1,7 +1,5 @@
 """Declarations around the searches: blds, scores, sub-spaces, uptraining, evaluation and export."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tests.generated.writer import Stage, Writer

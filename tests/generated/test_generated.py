@@ -1,7 +1,5 @@
 """Generated programs are valid, and the mistakes planted in them are found where they are, with hardly any others."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """State of a program under construction: its blocks of text, its names, and what each name stands for."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Programs stand before `TINY`, whose names they use. Each case bears the rule's anchor in docs/language.md.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

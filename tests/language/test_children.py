@@ -1,7 +1,5 @@
 """Uptraining and evaluation of a child."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

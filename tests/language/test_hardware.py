@@ -1,7 +1,5 @@
 """Hardware and scenarios."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figures of a judge become requirements of a search; in other places, or out of range, they are refused."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

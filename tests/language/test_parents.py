@@ -1,7 +1,5 @@
 """Parents: checkpoints, literal shapes, layers that differ, facts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Promises of the checker: all mistakes at once, the same bytes always, no machine path, no hang."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """docs/language.md is a contract: every rule and table of it has a name, and every name a test."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

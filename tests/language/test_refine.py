@@ -1,7 +1,5 @@
 """Frontiers, and searches that are refined by measured children."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Every rule as programs: what checks in silence, and what is refused with which codes. Other modules say what programs mean."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

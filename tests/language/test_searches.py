@@ -1,7 +1,5 @@
 """Searches: goals, requirements, preferences, solvers; what is refused of frontiers and `refine` too."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Spaces: alternatives, overrides, patterns, sub-spaces."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

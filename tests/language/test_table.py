@@ -1,7 +1,5 @@
 """The table of the vocabulary and the checker agree in both directions, and the table agrees with the IR's types."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

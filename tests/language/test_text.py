@@ -1,7 +1,5 @@
 """The text of a program, its names, the files it uses, values and parameters."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

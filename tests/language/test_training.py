@@ -1,7 +1,5 @@
 """Mixes of texts, pieces to train, and tables of scores."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`pzl measure`: the table, its copy for others, the kinds of a hybrid's layers, and what sums of blocks are worth."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from pathlib import Path

@@ -3,8 +3,6 @@
 A measured hardware is checked against the machine.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Costs that are known come back out of rounds made from them, whatever the machine did meanwhile."""
 
-from __future__ import annotations
-
 import random
 from itertools import chain
 

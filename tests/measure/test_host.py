@@ -1,7 +1,5 @@
 """A host runs any arrangement as the child it stands for, and its parent again afterwards."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

@@ -1,7 +1,5 @@
 """Timing on a GPU: events with and without graphs, and a KV cache that no step copies."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A whole model is timed as it would generate, at the mean context, taking turns with others."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

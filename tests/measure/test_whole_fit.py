@@ -1,7 +1,5 @@
 """Costs that whole models are made of are found again, with noise, outliers and more alternatives than models tell apart."""
 
-from __future__ import annotations
-
 import random
 from statistics import fmean
 

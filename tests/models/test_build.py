@@ -1,7 +1,5 @@
 """An alternative is a drop-in for the sub-block it replaces, and `replace` leaves nothing behind."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The KL divergence of two models is the plain one, in chunks too; the learning rate rises to its peak and falls to nothing."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Hybrids on the torch side: files, and what takes the place of mixers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

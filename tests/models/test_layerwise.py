@@ -1,7 +1,5 @@
 """Layer by layer is the whole model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Dtypes and kernels on a GPU: bfloat16 with float32 results, no grouped attention in float32, sums in a fixed order."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The room that is left is the least of what machine, control groups and the proce
 again without the system's help.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

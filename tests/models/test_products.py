@@ -3,8 +3,6 @@
 Causal attention in blocks is PyTorch's, and a fused FFN is the FFN, and is fused only for a while.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """One finished build of the tiny program a worker; tests take copies of it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

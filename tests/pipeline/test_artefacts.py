@@ -1,7 +1,5 @@
 """Every file that a tiny program's run writes is in docs/artefacts.md, and the record that stands there reads it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """From text to a file: types of KV caches are scored, searched, built, refined and exported, and no piece is made for them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 `PZL_CHAOS_SEED=7` tries other moments and other bits.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import resource

@@ -1,7 +1,5 @@
 """Children that an evaluation measures in full: which they are, what it rests on, and what it costs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

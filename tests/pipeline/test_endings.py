@@ -3,8 +3,6 @@
 The program is run once; then the figures of its finished evaluation are written anew, as a run on another day would find them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A dry run estimates by the dtype that parents run in, and for a device that is not here loads nothing."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

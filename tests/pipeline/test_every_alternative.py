@@ -3,8 +3,6 @@
 One program a family asks, alternative by alternative, for a child that has it, and exports each of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

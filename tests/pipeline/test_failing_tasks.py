@@ -1,7 +1,5 @@
 """A task that fails takes with it only those that need it; what failed is told, and tried again."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Faults from outside (a full disk, bad numbers, files that cannot be read) are told, and finished pieces are kept."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Whole programs on hybrids and mixtures: pieces, scores, a child that is healed, uptrained and evaluated."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

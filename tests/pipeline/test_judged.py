@@ -1,7 +1,5 @@
 """Requirements on measured quality: children are built and judged until the best one that meets them is found."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files for llama.cpp at the end of a run: recipes weighed by the text of healing, and a ladder measured beside the child."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One process at a time in a build directory: the others are told which; a dead one holds nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A whole run on text as people have it: files, chats, Parquet, a data set, mixed; and what stops one early."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

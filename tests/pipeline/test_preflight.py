@@ -1,7 +1,5 @@
 """A run reports everything that it lacks before any work is done."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Long work is never silent, and says how long it still takes from its first unit on."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

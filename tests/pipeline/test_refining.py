@@ -1,7 +1,5 @@
 """A refined search from the program to the child: planned, measured, taken by what comes after, and made again when it should."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

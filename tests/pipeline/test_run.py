@@ -1,7 +1,5 @@
 """`pzl run`: does everything once, goes on after a kill, ends in the same files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Scores of runs of layers, after healing, and by two metrics, from the program to the answer: planned, measured, taken."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

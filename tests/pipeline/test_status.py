@@ -1,7 +1,5 @@
 """`pzl status`, `pzl run --dry-run`, `--only`: what is said is what a run then does."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

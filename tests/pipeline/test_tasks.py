@@ -1,7 +1,5 @@
 """The tasks as data: their order, their inputs in words, and digests of what they read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from puzzledsl.cli import loading

@@ -1,7 +1,5 @@
 """`pzl uptrain` under torchrun: rank 0 runs the stage, the others do their part and end as it ends."""
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

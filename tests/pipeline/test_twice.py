@@ -1,7 +1,5 @@
 """Compress twice: a program makes a child, and a second program, whose parent is that child, makes a child of it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Decoupled pieces, a search, coupled pieces of what its best children use, and a search of those."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A whole program on a random 3-layer parent, and the commands of it: nothing in it is timed, so its files are exact."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A small program by hand: three layers of 4 x 4 alternatives, one BLD declaration of each mode."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Which pieces a BLD makes, what their ids depend on, and which workers make them."""
 
-from __future__ import annotations
-
 import math
 from itertools import combinations, pairwise
 

@@ -1,7 +1,5 @@
 """FLOP of pieces in training are those that torch counts; least squares and refinement are counted as they run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

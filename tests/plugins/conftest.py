@@ -1,7 +1,5 @@
 """A package that is installed for one process: its code and a `.dist-info` folder on PYTHONPATH, as pip would leave them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """An alternative of an installed package goes everywhere that the built-in ones go; two files and an entry point add it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An installed package's attention with a cache: a search over any batch counts its bytes, and so does the verifier."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

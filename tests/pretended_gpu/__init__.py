@@ -7,8 +7,6 @@ slowest kernel). Waits for the device are counted by call site. `tests/conftest.
 It does not know which kernel CUDA would choose, workspaces, fragmentation, NCCL, or time.
 """
 
-from __future__ import annotations
-
 from tests.pretended_gpu.context import pretended_gpu
 from tests.pretended_gpu.gpu import Gpu
 

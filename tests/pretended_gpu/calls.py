@@ -1,7 +1,5 @@
 """PyTorch's Python calls as a process with a GPU would see them: devices, copies between devices, factories, attention."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The context in which this process has a GPU: what is replaced, and undone at its end."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """PyTorch's operators, those of backward passes too: tag outputs, refuse two devices, count waits and products."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any

@@ -1,7 +1,5 @@
 """Every stage of every family on the pretended GPU: measure, bld, score, solve, refine, realise, uptrain, eval and export."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`make gpu` at toy size: every stage runs on the pretended GPU and is compared with a CPU's."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

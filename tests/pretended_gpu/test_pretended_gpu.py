@@ -1,7 +1,5 @@
 """The pretended GPU refuses and counts what a real one would."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

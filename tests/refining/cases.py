@@ -1,7 +1,5 @@
 """Searches whose true loss is no sum: what is measured beside the scores of a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Children healed in memory: figures are those of each child alone, whatever was asked before; the parent loses nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

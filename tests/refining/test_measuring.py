@@ -1,7 +1,5 @@
 """Measured children: figures are those of the child healed alone, and stay on the disk."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Proposals: every one meets the requirements, none comes twice, and measuring them finds better children than the sum does."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """The linear model of a child's loss: the table's sum before anything is measured, the measurements where there are enough."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

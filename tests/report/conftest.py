@@ -1,7 +1,5 @@
 """A finished build of a 30-layer parent: its program is checked, its artefacts have figures that could be real."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page in headless Chromium: at two widths, light and dark, nothing overflows, nothing is fetched, nothing complains."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 `finished.txt` is the page of the finished build as text; `NAME.diff` says what differs on the page of each variant.
 """
 
-from __future__ import annotations
-
 import difflib
 import itertools
 import os

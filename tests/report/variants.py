@@ -1,7 +1,5 @@
 """Builds that differ from the finished one in one thing each: `VARIANTS` by name, for the goldens of their pages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial

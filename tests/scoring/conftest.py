@@ -1,7 +1,5 @@
 """One thread for all tests of scores, whatever the test before has left; and a parent that is read layer by layer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

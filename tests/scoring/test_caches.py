@@ -1,7 +1,5 @@
 """Scores of rounded keys and values are those of whole models that round them, with the pieces of unrounded ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

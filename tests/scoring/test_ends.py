@@ -1,7 +1,5 @@
 """Scores of a rounded embedding and a rounded head are those of whole models with these matrices, wherever they are measured."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores after healing are the losses of children that are healed up to the layer behind what is replaced."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores and evaluations of conversations are means over the positions that losses count."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

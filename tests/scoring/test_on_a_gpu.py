@@ -1,7 +1,5 @@
 """Scores on a GPU are those of a CPU: float32 logits, no position cut off at 0, large tiles."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

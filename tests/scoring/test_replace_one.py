@@ -1,7 +1,5 @@
 """Replace-1 scores are those of whole forward passes, whatever is cached and however often the run is interrupted."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

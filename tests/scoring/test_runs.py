@@ -1,7 +1,5 @@
 """Scores of runs of dropped layers are those of whole forward passes without them."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

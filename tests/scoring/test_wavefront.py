@@ -1,7 +1,5 @@
 """A paged parent's layers are read once for each wave of replacements, not once for each replacement."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

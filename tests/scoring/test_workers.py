@@ -1,7 +1,5 @@
 """Workers go up layers that nothing changes meanwhile."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Small searches whose scenarios run at any batch on a profile."""
 
-from __future__ import annotations
-
 from random import Random
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Integer problems of many families, of rows alone or with structural formulas, small enough to try every model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from random import Random

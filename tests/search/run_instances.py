@@ -1,7 +1,5 @@
 """Small searches with scores of runs of dropped layers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from random import Random

@@ -1,7 +1,5 @@
 """The benchmark's script runs, and the search is never worse than the solvers it is compared with."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Types of the embedding, the head and KV caches as decisions: what enumeration finds, by programs as users write them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """The exported model is the search: plain OR-Tools finds the same optimum in it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A model of eighty layers with 54 choices each, to the proven optimum, also under traffic."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any
 

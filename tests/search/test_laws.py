@@ -1,7 +1,5 @@
 """Laws of optima that need no second solver."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any

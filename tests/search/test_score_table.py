@@ -1,7 +1,5 @@
 """Score tables made elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

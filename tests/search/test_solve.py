@@ -1,7 +1,5 @@
 """The solver is brute force, only faster."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction

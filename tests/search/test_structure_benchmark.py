@@ -1,7 +1,5 @@
 """The benchmark of searches as text covers the language, its programs mean what they say, and a slice of it is solved."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Traffic as an exact requirement: random programs as text against every child at every number of running sequences."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A client of `pzl lsp` that speaks the protocol over its stdin and stdout, message by message."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

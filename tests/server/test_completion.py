@@ -1,7 +1,5 @@
 """Completion offers exactly what can be written there."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 

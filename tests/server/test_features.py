@@ -1,7 +1,5 @@
 """Navigation, outline, colours, formatting, problems and what mends them."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

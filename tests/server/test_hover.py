@@ -1,7 +1,5 @@
 """Hovers say the value, the unit, the doc comment and what words mean."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Places are counted as the editor counts: UTF-16 units from 0, or what it agreed to."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types

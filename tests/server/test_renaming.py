@@ -1,7 +1,5 @@
 """A name is changed everywhere or nowhere: afterwards the program means what it meant."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -1,7 +1,5 @@
 """Whatever is in a text, and wherever it is asked about, no feature fails."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

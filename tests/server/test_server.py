@@ -1,7 +1,5 @@
 """The server as an editor runs it: `pzl lsp`, over stdin and stdout."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Texts of these tests, with `‸` where the cursor stands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from puzzledsl.server.document import Document, Project

@@ -5,8 +5,6 @@
 A step of n sequences takes STEP_S + n * EACH_S, and PROMPT_TOKEN_S for each token of the prompts that start in it.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Whole children are exported, timed in llama.cpp beside the parent, and their pieces' costs fill the table."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

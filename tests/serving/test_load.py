@@ -1,7 +1,5 @@
 """Models under real load: a pretended server whose steps are known is served as the simulation says, and failures are told."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

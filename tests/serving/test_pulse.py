@@ -1,7 +1,5 @@
 """The pace of a machine: times of a slow moment are longer, and a simulation that counts them is served so."""
 
-from __future__ import annotations
-
 import time
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """The shipped files: they check, and their numbers are those of the datasheets and of the published checkpoints."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """All mistakes of a file in one run, each where it is, and no others."""
 
-from __future__ import annotations
-
 import pytest
 
 from puzzledsl.base.diagnostics import Sink

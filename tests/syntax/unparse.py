@@ -3,8 +3,6 @@
 For trees that a test made; what a person wrote is formatted on its tokens, which keeps comments.
 """
 
-from __future__ import annotations
-
 from typing import assert_never
 
 from puzzledsl.syntax import tree

@@ -1,7 +1,5 @@
 """A tiny parent, a child that is near it, and a program that trains or evaluates the child."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The chunked losses are the plain ones, in value and in gradient, and never hold all logits."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Memory of an uptraining, by arithmetic: what is chosen fits, room that is left is used, and nothing is loaded before."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Uptraining on a pretended GPU: products of 16 bits with float32 results, one wait a step, and memory that may run out."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Uptraining brings a child nearer to its parent, never further, and can be interrupted anywhere."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Tensors on disk are whole as they were saved, or not there; a saved state is the whole state."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 from pathlib import Path

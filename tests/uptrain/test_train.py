@@ -1,7 +1,5 @@
 """Laws of a training step: its losses are means over the positions that count, and what saves memory changes nothing else."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Laws of two processes, each with a part of both models: what they read, hold, save and agree on."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -4,8 +4,6 @@ BASE/families has a parent and a child of each family, BASE/case, where there is
 BASE/found-0.json, rank 1 BASE/found-1.json.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import sys

@@ -1,7 +1,5 @@
 """A child on disk: the same logits however it is loaded, the same bytes however often it is written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Children of children: a child is a parent like any other, and its own children are in the terms of the first family."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

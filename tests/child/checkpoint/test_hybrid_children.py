@@ -1,7 +1,5 @@
 """Children of hybrids on disk: mixers that stay or go, attention and FFNs that shrink, one sub-block a layer or two."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

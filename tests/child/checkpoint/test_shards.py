@@ -1,7 +1,5 @@
 """Big children: several files with an index that every reader follows, and one tensor in memory at a time."""
 
-from __future__ import annotations
-
 import json
 import weakref
 from functools import partial

@@ -1,7 +1,5 @@
 """A mixture's down projections are one linear map or one an expert, and healing fits them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Shares of steps are the best in their box, and a chain knows where each sub-block's output is read."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

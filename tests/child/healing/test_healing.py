@@ -1,7 +1,5 @@
 """A healed child is the assembled child with other last weights; what is said of it is true; being killed changes nothing."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Healing quantised sub-blocks: their last maps are fitted and rounded again, and lie on their grids, in any dtype."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

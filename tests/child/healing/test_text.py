@@ -1,7 +1,5 @@
 """Blocks behind those that pieces, scores and healing read are none of theirs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Property: what the checker accepts of a config.json, transformers builds, with the weights that the shape says."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

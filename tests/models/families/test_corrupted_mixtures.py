@@ -3,8 +3,6 @@
 Nothing is written either way.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

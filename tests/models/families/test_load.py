@@ -1,8 +1,6 @@
 """Loading a parent: what config.json says is what there is, and whatever else lies in the directory, loading it ends with
 a diagnostic: no crash, no code, no gigabytes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import struct

@@ -1,7 +1,5 @@
 """A parent whose weights come and go gives the numbers of one that is loaded."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from pathlib import Path

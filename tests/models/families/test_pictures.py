@@ -1,7 +1,5 @@
 """Checkpoints of models that see pictures, too: their text part is the parent."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

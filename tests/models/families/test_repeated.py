@@ -1,7 +1,5 @@
 """Models in which layers use the weights of others: as deep as the whole, and as small as is asked for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """KV caches of other types: their rounding is that of the engines, and it is the same with a cache and without one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

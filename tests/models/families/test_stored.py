@@ -1,7 +1,5 @@
 """Checkpoints of mixtures: each form that experts are stored in gives the same model, and a damaged one is told by name."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

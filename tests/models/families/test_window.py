@@ -1,7 +1,5 @@
 """Attention with a window: whatever the cache lets go of, the answer is that of the whole sequence under the mask."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel

@@ -1,7 +1,5 @@
 """Initialisers need no gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Sums over tokens, the least squares they solve, channel elimination against its definition, and what a refit must do."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given

@@ -3,8 +3,6 @@
 Leaving out query heads: what is free goes first, equally many of each group, and the refit makes up for the rest.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace as changed
 
 import pytest

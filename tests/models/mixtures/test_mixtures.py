@@ -1,7 +1,5 @@
 """Smaller mixtures of experts: exact where nothing is lost, and nearer to the parent than rivals on unseen tokens."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -3,8 +3,6 @@
 Pieces of a mixture whose experts are read one by one are those of a parent in memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache

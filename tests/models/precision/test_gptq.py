@@ -1,7 +1,5 @@
 """Rounding with error compensation against the nearest rounding, and against the exact optimum of two columns."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Laws of trained scales: the matrix is on its grid at any time, and begins as it is.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Nonlinear least squares on all maps of a module, and their curvature as Kronecker products."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

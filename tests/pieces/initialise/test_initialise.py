@@ -1,7 +1,5 @@
 """Statistics and initialisers on tiny parents: exact where they must be, and better held out than the paper's."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import pytest

@@ -1,7 +1,5 @@
 """A block library holds whole pieces only, whatever happened while it was written."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files written tensor by tensor are those of safetensors, byte for byte."""
 
-from __future__ import annotations
-
 import hashlib
 import tracemalloc
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small programs with a random parent and text, for everything that makes or uses pieces."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """BLD makes every piece, never a worse one than it started with, and the same bytes however often it is killed."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

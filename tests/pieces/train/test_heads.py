@@ -1,7 +1,5 @@
 """A head that is rounded so that errors make up for each other: its piece, its score and the child's file, by a program."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

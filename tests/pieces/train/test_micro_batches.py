@@ -1,7 +1,5 @@
 """Micro-batches give the whole batch's step but for rounding, and running out of memory costs neither a step nor a piece."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Quantised pieces: on their grids, frozen, at least as near to the parent as by nearest rounding, on unseen tokens."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Nonlinear least squares on pieces: nearer to the parent on unseen tokens, and nothing where it has no business."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

@@ -1,7 +1,5 @@
 """A parent whose weights exceed what the process may allocate goes through BLD and scoring, to the same bytes."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

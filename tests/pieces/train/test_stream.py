@@ -1,7 +1,5 @@
 """BLD that keeps no activations makes the sweep's pieces, bit for bit: in one stage or several, interrupted or not."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Plans of BLD, scoring and uptraining are within a tenth of what a pretended GPU sees."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The tables of docs/scale.md are those of the memory plan, and its largest figures can be worked out by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.scale import CASES, PAGE, Case, page_with, plans, tables

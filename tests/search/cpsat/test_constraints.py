@@ -1,7 +1,5 @@
 """The CP-SAT model of a problem allows exactly the answers that meet it: variables fixed, feasible or not."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from itertools import pairwise, product
 from typing import Any

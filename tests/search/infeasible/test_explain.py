@@ -1,7 +1,5 @@
 """An infeasible search names a minimal conflict, and how far each of its requirements could go."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """Diagnostics of searches without an answer."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 from typing import Any

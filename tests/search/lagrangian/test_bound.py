@@ -1,7 +1,5 @@
 """The Lagrangian bound is a bound, in exact integers, and so is every slack."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """On hundreds of small problems of every family: the minimum is the one that trying all models finds, and the first of those."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`batch(auto, …)` on a profile: the largest batch that fits, of each child its own, found without trying every one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from fractions import Fraction
 from random import Random

@@ -1,7 +1,5 @@
 """Columns of dropped layers, the best model of equal keys, and sums on a rank's side."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np

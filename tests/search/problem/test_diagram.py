@@ -1,7 +1,5 @@
 """Decision diagrams hold exactly what formulas say, bounds over paths are bounds, and every engine alone finds the optimum."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scores of runs of dropped layers: the score of a maximal run stands in place of its layers', exactly, in every engine."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

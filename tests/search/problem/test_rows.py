@@ -1,7 +1,5 @@
 """Requirements that are rows, and those that are formulas: which they are changes no answer. Sums in rows are exact."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from random import Random
 

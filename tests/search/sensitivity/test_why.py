@@ -1,7 +1,5 @@
 """Regrets and margins are what solving the search again gives: with the alternative fixed, with the bound moved."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product

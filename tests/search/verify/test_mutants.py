@@ -1,7 +1,5 @@
 """A mistake in the solver's evaluation of an answer is caught by the verifier, which shares no code with it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction

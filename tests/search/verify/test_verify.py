@@ -1,7 +1,5 @@
 """`verify` accepts every answer of the solver and rejects every corrupted one; it needs no solver."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence

@@ -5,7 +5,7 @@
 Each keystroke is one change of the text. Two times are taken: from the change to the diagnostics of that version, and, in
 another pass over the same keystrokes, from the change to the answer to a hover that is asked right behind it. Beside both stands
 the server's CPU time for the same keystroke, which other work on the machine does not change. The pause before a check is part of
-the time to the diagnostics, not of the CPU time..
+the time to the diagnostics, not of the CPU time.
 """
 
 from __future__ import annotations

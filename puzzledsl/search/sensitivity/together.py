@@ -45,7 +45,11 @@ class Labels:
 
 
 class Priced:
-    """Priced sums of a problem's columns: [way] is the objective at given prices, at varied prices, then each row alone."""
+    """A problem's columns, priced in several ways: the objective plus the rows at some prices, or one row alone.
+
+    `ways` [way, 1 + rows]: weights of the objective and the rows, at the given prices first. `above` [way, column]: how far a
+    column lies above its layer's least one. `room` [way]: how far a whole answer with an objective of 0 may lie above these.
+    """
 
     def __init__(self, problem: Problem, prices: Floats) -> None:
         columns, rows = problem.columns, len(problem.rows)

@@ -58,11 +58,16 @@ def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
 
 
 def inspect(
-    path: Path, settings: Map, unsaved: Map | None = None, parse: Parse = parse
+    path: Path,
+    settings: Map,
+    unsaved: Map | None = None,
+    parse: Parse = parse,
+    lowerings: dict[str, Lower] = LOWERINGS,
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 
-    `unsaved` maps real paths to texts that stand for the files' own; `parse` may remember what it parsed before.
+    `unsaved` maps real paths to texts that stand for the files' own; `parse` and `lowerings` may remember what they
+    read before.
     """
     sink = Sink()
     loader = Loader(sink, unsaved, parse)
@@ -72,7 +77,7 @@ def inspect(
     for problem in BROKEN:
         sink.add(problem)
     if root is not None:
-        ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings)
+        ctx = Context(sink, loader, root, evaluate, lowerings, settings)
         try:
             words.check_settings(ctx)
             own = (file for file in loader.files.values() if not file.shown.startswith(STD))

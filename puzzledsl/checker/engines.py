@@ -12,20 +12,10 @@ from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.ir import nodes, references
+from puzzledsl.ir import nodes, references, runtimes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import ENGINES, RECIPES, Engine
-from puzzledsl.ir.runtimes import (
-    Choices,
-    Lack,
-    engine_of,
-    extra_params,
-    fit,
-    fit_in,
-    of_one_cache,
-    unlike_cache,
-)
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree
 
@@ -61,17 +51,17 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
     for (space, scenario), (where, hardware) in searched.items():
         span = ctx.span_of(hardware.where)
         beside = [Label(ctx.span_of(where), f"searches `{space}` by `{scenario}`")]
-        if (unlike := unlike_cache(program, space, hardware)) is not None:
+        if (unlike := runtimes.unlike_cache(program, space, hardware)) is not None:
             said = _not_costed(space, hardware, *unlike)
             ctx.report(CacheNotCosted(span, secondary=beside, **said))
             continue
-        if (engine := engine_of(hardware)) is None:
+        if (engine := runtimes.engine_of(hardware)) is None:
             continue
         said = {"engine": engine.title, "space": space}
         if (rounded := _rounded(program.spaces[space], hardware, engine)) is not None:
             what, dtype = rounded
             ctx.report(FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
-        if any((fitted := fit_in(program, space, engine)).absent):
+        if any((fitted := runtimes.fit_in(program, space, engine)).absent):
             words = ((f"`{k.alternative.name}` in {layers_in_words([*k.layers])}", k) for k in fitted.lacks)
             absent = (*fitted.model, *((what, lack.support) for what, lack in words))
             what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
@@ -124,7 +114,7 @@ def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
     for name, runtime, where in _served(program):
         search = changed.get(name, program.searches[name])
         space = program.spaces[search.space]
-        ways = of_one_cache(space, program.parents[space.parent].shape)
+        ways = runtimes.of_one_cache(space, program.parents[space.parent].shape)
         if space in ways.values() or not RUNTIMES[runtime].one_cache:
             continue
         if not ways:
@@ -146,7 +136,7 @@ def _served(program: nodes.Program) -> Iterator[tuple[str, str, nodes.Where]]:
     for export in program.exports.values():
         yield references.search_behind(program, export.of), export.runtime, export.runtime_where
     for node, _, hardware in _scenarios(program):
-        if (engine := engine_of(hardware)) is not None:
+        if (engine := runtimes.engine_of(hardware)) is not None:
             search = node.search if isinstance(node, nodes.Frontier) else node.name
             yield search, engine.name, hardware.where
 
@@ -207,7 +197,7 @@ class _ExportCheck(Record):
             beside = [self._label("what")]
             ctx.report(RecipeOfQuantised(span, secondary=beside, fixes=fixes, **named))
         choices = [(layer.attention, layer.ffn) for layer in space.layers]
-        found = fit(runtime, parent.shape, choices, parent.computation)
+        found = runtimes.fit(runtime, parent.shape, choices, parent.computation)
         absent = [answer.reason for _, answer in found.model if isinstance(answer, Absent)]
         for reason in absent[:1] if found.absent[0] else absent:
             said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
@@ -263,20 +253,20 @@ class _ExportCheck(Record):
     def _label(self, what: str) -> Label:
         return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
 
-    def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
+    def _cost(self, architecture: Architecture, answer: Lowered, lack: runtimes.Lack | None = None) -> str:
         """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
         shape = self.parent.shape
         own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
-        extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
+        extra = runtimes.extra_params(architecture, answer, own, None if lack is None else lack.alternative)
         size = format_quantity(round(extra * BYTES_PER_PARAM.get(self.export.dtype or "", 2)), BYTES)
         share, each = 100 * extra / total_params(shape), " a layer" if lack and len(lack.layers) > 1 else ""
         return f"+{size} and +{share:.2g} % decode latency{each}"
 
-    def _that_have(self, alternative: Alternative, choices: Choices) -> Iterator[str]:
+    def _that_have(self, alternative: Alternative, choices: runtimes.Choices) -> Iterator[str]:
         """Yield how an export names a runtime that has the model and an alternative of it."""
         for format, call in EXPORTS.items():
             for name in call.arguments["runtime"].words:
-                found = fit(RUNTIMES[name], self.parent.shape, choices, self.parent.computation)
+                found = runtimes.fit(RUNTIMES[name], self.parent.shape, choices, self.parent.computation)
                 lacked = [lack.alternative for lack in found.lacks if isinstance(lack.support, Absent)]
                 if alternative not in lacked and not any(
                     isinstance(answer, Absent) for _, answer in found.model

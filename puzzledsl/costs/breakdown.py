@@ -10,18 +10,9 @@ from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
 from puzzledsl.costs.roofline import FREE, NS_PER_S, any_batch
+from puzzledsl.ir import tables
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Program, Space
-from puzzledsl.ir.tables import (
-    PARENT,
-    Assignment,
-    Cost,
-    CostTable,
-    LayerAssignment,
-    ScenarioCosts,
-    ends_of_child,
-    layers_of_child,
-)
 
 
 class LayerCost(Record):
@@ -30,12 +21,12 @@ class LayerCost(Record):
     They are those of attention and FFN, or one of both together where a table lists only the pair.
     """
 
-    choice: LayerAssignment
+    choice: tables.LayerAssignment
     shown: tuple[str, ...]
-    costs: tuple[Cost, ...]
+    costs: tuple[tables.Cost, ...]
 
     @property
-    def total(self) -> Cost:
+    def total(self) -> tables.Cost:
         """The cost of both sub-blocks together."""
         return added(self.costs)
 
@@ -46,14 +37,14 @@ class Breakdown(Record):
     model: str
     hardware: str
     provenance: str
-    costs: ScenarioCosts
-    fixed: Cost
+    costs: tables.ScenarioCosts
+    fixed: tables.Cost
     layers: tuple[LayerCost, ...]
     metrics: dict[str, Fraction]
     parent_metrics: dict[str, Fraction]
 
     @property
-    def parts(self) -> dict[str, Cost]:
+    def parts(self) -> dict[str, tables.Cost]:
         """The sums over attentions, over FFNs, over layers known only as a whole, and the part that no layer changes."""
         apart = [layer.costs for layer in self.layers if len(layer.costs) > 1]
         found = {
@@ -67,7 +58,7 @@ class Breakdown(Record):
     def _known(self, metrics: dict[str, Fraction]) -> dict[str, float]:
         return {name: float(value) for name, value in metrics.items() if name not in self.costs.unknown}
 
-    def latency_ns(self, cost: Cost) -> int:
+    def latency_ns(self, cost: tables.Cost) -> int:
         """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens.
 
         Under traffic, a prefill is paid for each running sequence while it generates its output.
@@ -98,19 +89,21 @@ class Breakdown(Record):
         }
 
 
-def added(costs: Sequence[Cost]) -> Cost:
+def added(costs: Sequence[tables.Cost]) -> tables.Cost:
     """Return the sum of costs, field by field."""
-    return Cost(**{name: sum(getattr(cost, name) for cost in costs) for name in Cost.model_fields})
+    return tables.Cost(
+        **{name: sum(getattr(cost, name) for cost in costs) for name in tables.Cost.model_fields}
+    )
 
 
 def costs_at(
     program: Program,
     space: Space,
-    table: CostTable,
+    table: tables.CostTable,
     scenario: str,
-    layers: Sequence[Assignment],
+    layers: Sequence[tables.Assignment],
     batch: int | None = None,
-) -> ScenarioCosts:
+) -> tables.ScenarioCosts:
     """Return the costs at `batch`, or at the model's own: the largest that fits, the least that sustains. Raises KeyError."""
     anywhere = any_batch(program, space, table, scenario)
     if anywhere is not None:
@@ -127,23 +120,23 @@ def costs_at(
 def breakdown(
     program: Program,
     space: Space,
-    table: CostTable,
+    table: tables.CostTable,
     scenario: str,
-    layers: Sequence[Assignment],
+    layers: Sequence[tables.Assignment],
     model: str,
     batch: int | None = None,
 ) -> Breakdown:
     """Return the breakdown of one model in one scenario. Raises KeyError for an alternative or a batch without costs."""
     costs = costs_at(program, space, table, scenario, layers, batch)
-    listed, parent = table.scenarios[scenario], [PARENT] * len(layers)
+    listed, parent = table.scenarios[scenario], [tables.PARENT] * len(layers)
     parents = costs if costs.rate is None else own_costs(listed, parent)
-    each = zip(layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
+    each = zip(tables.layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
     return Breakdown(
         model=model,
         hardware=program.scenarios[scenario].hardware,
         provenance=table.provenance.get(scenario, ""),
         costs=costs,
-        fixed=costs_of_ends(costs, ends_of_child(layers)),
+        fixed=costs_of_ends(costs, tables.ends_of_child(layers)),
         layers=tuple(
             LayerCost(
                 choice,
@@ -182,7 +175,7 @@ def _share(part: int | Fraction, whole: int | Fraction) -> str:
     return f"{float(part / whole):.1%}" if whole else "0%"
 
 
-def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:
+def _row(found: Breakdown, label: Sequence[str], cost: tables.Cost) -> list[str]:
     return [
         *label,
         format_quantity(cost.params, COUNT, 3),

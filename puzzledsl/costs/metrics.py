@@ -15,29 +15,13 @@ from operator import attrgetter
 
 from puzzledsl.base.frozen import Record
 from puzzledsl.base.queueing import most_arrivals, most_load
-from puzzledsl.ir.metric_records import (
-    METRICS,
-    NANOSECOND,
-    STATED,
-    TERMS,
-    CostField,
-    Load,
-    Often,
-    metrics_under,
-)
+from puzzledsl.ir import metric_records
 from puzzledsl.ir.nodes import Program, Scenario
-from puzzledsl.ir.tables.answers import (
-    PARENT_ENDS,
-    Assignment,
-    EndsAssignment,
-    LayerAssignment,
-    ends_of_child,
-    layers_of_child,
-)
+from puzzledsl.ir.tables import answers
 from puzzledsl.ir.tables.summed import Cost, CostTable, ScenarioCosts
 
 NS_PER_S = 10**9
-LOADS: tuple[Load, ...] = ("p95", "full")
+LOADS: tuple[metric_records.Load, ...] = ("p95", "full")
 
 
 def running(listed: Sequence[ScenarioCosts], scenario: Scenario) -> tuple[ScenarioCosts, ...]:
@@ -172,18 +156,18 @@ def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], in
 
     whole = pace_of(costs).of
     return {
-        "latency": (whole, NANOSECOND),
-        "utilisation": (whole, NANOSECOND * costs.rate / n),
-        "tpot": (tokens, NANOSECOND / output),
-        "p95_tpot": (tokens, NANOSECOND / output),
-        "ttft": (first, NANOSECOND / (2 * output)),
-        "p95_ttft": (late, NANOSECOND),
+        "latency": (whole, metric_records.NANOSECOND),
+        "utilisation": (whole, metric_records.NANOSECOND * costs.rate / n),
+        "tpot": (tokens, metric_records.NANOSECOND / output),
+        "p95_tpot": (tokens, metric_records.NANOSECOND / output),
+        "ttft": (first, metric_records.NANOSECOND / (2 * output)),
+        "p95_ttft": (late, metric_records.NANOSECOND),
     }
 
 
 def figures_of(costs: ScenarioCosts, linear: Mapping[str, Fraction]) -> dict[str, Fraction]:
     """Return the metrics of traffic at its number of sequences, from the values of all that are linear."""
-    known = metrics_under(traffic=True).items()
+    known = metric_records.metrics_under(traffic=True).items()
     found = {name: linear[name] for name, metric in known if metric.load == costs.load and name in linear}
     if costs.load == "full":
         found["max_rate"] = costs.batch / linear["latency"] if linear["latency"] else Fraction(0)
@@ -237,15 +221,17 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
             metric.scale,
             getattr(costs, metric.constant) if metric.constant else 0,
         )
-        for name in TERMS
-        if (metric := METRICS[name]).of_costs or metric.constant
+        for name in metric_records.TERMS
+        if (metric := metric_records.METRICS[name]).of_costs or metric.constant
     }
     if costs.rate is not None:
         found |= {name: LinearMetric(*of) for name, of in traffic_metrics(costs).items()}
     return found
 
 
-def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], int]:
+def _summed(
+    fields: Mapping[metric_records.CostField, metric_records.Often], output: int
+) -> Callable[[Cost], int]:
     """Return the function that adds these fields of a cost."""
     match [(attrgetter(name), 1 if often == "once" else output) for name, often in fields.items()]:
         case []:
@@ -279,13 +265,13 @@ def room_of(costs: ScenarioCosts) -> Room | Pace | None:
     return Room(share, share.numerator * (costs.capacity_bytes - costs.reserve_bytes))
 
 
-def fits(costs: ScenarioCosts, layers: Sequence[Assignment]) -> bool:
+def fits(costs: ScenarioCosts, layers: Sequence[answers.Assignment]) -> bool:
     """Return True if the batch is given, or if a model fits the memory, or sustains traffic, at it. Raises as `metrics_of`."""
     room = room_of(costs)
     return room is None or sum(map(room.of, chosen_costs(costs, layers))) <= room.limit
 
 
-def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:
+def costs_of_layer(costs: ScenarioCosts, layer: int, choice: answers.LayerAssignment) -> tuple[Cost, ...]:
     """Return the costs that add up to one layer's: the pair's if listed, else its sub-blocks'. Raises KeyError without any."""
     pair = costs.pairs[layer].get(f"{choice.attention}/{choice.ffn}") if costs.pairs else None
     if pair is not None:
@@ -293,24 +279,24 @@ def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) ->
     return costs.attention[layer][choice.attention], costs.ffn[layer][choice.ffn]
 
 
-def costs_of_ends(costs: ScenarioCosts, choice: EndsAssignment) -> Cost:
+def costs_of_ends(costs: ScenarioCosts, choice: answers.EndsAssignment) -> Cost:
     """Return the cost of embedding, final norm and head. Raises KeyError for a choice that is not in the table."""
-    if not costs.ends and choice == PARENT_ENDS:
+    if not costs.ends and choice == answers.PARENT_ENDS:
         return costs.fixed
     return costs.ends[choice.name]
 
 
-def chosen_costs(costs: ScenarioCosts, child: Sequence[Assignment]) -> Iterator[Cost]:
+def chosen_costs(costs: ScenarioCosts, child: Sequence[answers.Assignment]) -> Iterator[Cost]:
     """Yield the costs that add up to a model: of its ends, or the parent's, then of each layer. Raises KeyError, ValueError."""
-    layers = layers_of_child(child)
+    layers = answers.layers_of_child(child)
     if len(layers) != len(costs.attention):
         raise ValueError(f"{len(layers)} layers are chosen, the table has {len(costs.attention)}")
-    yield costs_of_ends(costs, ends_of_child(child))
+    yield costs_of_ends(costs, answers.ends_of_child(child))
     for index, choice in enumerate(layers):
         yield from costs_of_layer(costs, index, choice)
 
 
-def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> ScenarioCosts:
+def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[answers.Assignment]) -> ScenarioCosts:
     """Return the costs at a model's own batch: the largest that fits; under traffic the least that sustains the rate."""
     fitting = [costs for costs in listed if fits(costs, layers)]
     if listed[0].rate is not None:
@@ -319,7 +305,7 @@ def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> 
 
 
 def whole_metrics(
-    listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], at: ScenarioCosts
+    listed: Sequence[ScenarioCosts], layers: Sequence[answers.Assignment], at: ScenarioCosts
 ) -> dict[str, Fraction]:
     """Return a model's metrics at `at`, one of a scenario's batches; under traffic at its other numbers of sequences, too."""
     found = metrics_of(at, layers)
@@ -329,7 +315,7 @@ def whole_metrics(
     return found
 
 
-def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, Fraction]:
+def metrics_of(costs: ScenarioCosts, layers: Sequence[answers.Assignment]) -> dict[str, Fraction]:
     """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP, dollars and joules where stated.
 
     Throughput is 0 if nothing takes time. Raises KeyError for an alternative that is not in the table, ValueError for
@@ -345,7 +331,7 @@ def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, 
     else:
         found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
     token_s = latency / (costs.batch * costs.output)
-    for metric in METRICS.values():
-        if metric.needs and (stated := getattr(costs, STATED[metric.needs])) is not None:
+    for metric in metric_records.METRICS.values():
+        if metric.needs and (stated := getattr(costs, metric_records.STATED[metric.needs])) is not None:
             found[metric.name] = metric.tokens * stated * token_s
     return found

@@ -53,22 +53,13 @@ from puzzledsl.costs.memory import (
     state_bytes,
     weights_bytes,
 )
-from puzzledsl.ir import facts
+from puzzledsl.ir import facts, tables
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.nodes import EndsChoice, LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
-from puzzledsl.ir.tables import (
-    PARENT_ENDS,
-    Assignment,
-    Cost,
-    CostTable,
-    ScenarioCosts,
-    ends_of_child,
-    layers_of_child,
-)
 
 NS_PER_S = 10**9
 NO_TIME = Fraction(0)
-FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
+FREE = tables.Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
 class Pass(Record, eq=False):
@@ -172,11 +163,11 @@ class CostLine(Record, eq=False):
     prefill_flop: Fraction
     decode_flop: Fraction
 
-    def at(self, batch: int) -> Cost:
+    def at(self, batch: int) -> tables.Cost:
         """The cost at a batch."""
         if not self.params:
             return FREE
-        return Cost(
+        return tables.Cost(
             params=self.params,
             weights_bytes=self.weights_bytes,
             kv_cache_bytes=self.cache_at(batch),
@@ -253,7 +244,7 @@ def fixed_line(
 
 def sub_block_cost(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
-) -> Cost:
+) -> tables.Cost:
     """The cost of one alternative at a batch."""
     return line_of(hardware, shape, alternative, work).at(work.batch)
 
@@ -270,7 +261,7 @@ class AnyBatch(Record, eq=False):
     layers: tuple[LayerChoice, ...]
     scenario: Scenario
     choice: EndsChoice | None = None
-    _tables: dict[int, ScenarioCosts] = field(default_factory=dict)
+    _tables: dict[int, tables.ScenarioCosts] = field(default_factory=dict)
 
     @property
     def kinds(self) -> tuple[int, ...]:
@@ -307,16 +298,16 @@ class AnyBatch(Record, eq=False):
         known = (self.choice or EndsChoice()).by_name()
         return {name: fixed_line(self.hardware, self.shape, *both) for name, both in known.items()}
 
-    def at(self, batch: int) -> ScenarioCosts:
+    def at(self, batch: int) -> tables.ScenarioCosts:
         """The costs at a batch as a cost table has them. Layers alike in kind and choice share their dictionaries."""
         if batch not in self._tables:
             ends = {name: line.at(batch) for name, line in self.ends.items()}
-            self._tables[batch] = ScenarioCosts(
+            self._tables[batch] = tables.ScenarioCosts(
                 scenario=self.scenario.name,
                 batch=batch,
                 prompt=self.scenario.prompt,
                 output=self.scenario.output,
-                fixed=ends[PARENT_ENDS.name] if self.choice is None else FREE,
+                fixed=ends[tables.PARENT_ENDS.name] if self.choice is None else FREE,
                 ends={} if self.choice is None else ends,
                 reserve_bytes=self.hardware.reserve_bytes,
                 attention=self._layers("attention", batch),
@@ -327,7 +318,7 @@ class AnyBatch(Record, eq=False):
             )
         return self._tables[batch]
 
-    def _layers(self, part: SubBlock, batch: int) -> tuple[dict[str, Cost], ...]:
+    def _layers(self, part: SubBlock, batch: int) -> tuple[dict[str, tables.Cost], ...]:
         """Return each layer's costs of what it may have, by name."""
         costs = {key: line.at(batch) for key, line in self.lines[part].items()}
         known = {
@@ -336,15 +327,15 @@ class AnyBatch(Record, eq=False):
         }
         return tuple(known[place] for place in self._places)
 
-    def largest(self, child: Sequence[Assignment]) -> int:
+    def largest(self, child: Sequence[tables.Assignment]) -> int:
         """Return the largest batch at which a model fits, 0 if none. Raises KeyError for an alternative that is not offered."""
-        layers = [*zip(self.kinds, layers_of_child(child), strict=True)]
+        layers = [*zip(self.kinds, tables.layers_of_child(child), strict=True)]
         chosen = {
             part: Counter(self.lines[part][kind, getattr(choice, part)] for kind, choice in layers)
             for part in SUB_BLOCKS
         }
         weights = sum(n * line.weights_bytes for lines in chosen.values() for line, n in lines.items())
-        room = cache_room(self.hardware, weights + self.ends[ends_of_child(child).name].weights_bytes)
+        room = cache_room(self.hardware, weights + self.ends[tables.ends_of_child(child).name].weights_bytes)
 
         def fits(batch: int) -> bool:
             return sum(n * line.cache_at(batch) for line, n in chosen["attention"].items()) <= room
@@ -376,7 +367,7 @@ class AnyBatch(Record, eq=False):
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
 
 
-def any_batch(program: Program, space: Space, table: CostTable, scenario: str) -> AnyBatch | None:
+def any_batch(program: Program, space: Space, table: tables.CostTable, scenario: str) -> AnyBatch | None:
     """The costs of a scenario at any batch, where it is `auto` on a profile; None where the table lists its batches."""
     if scenario not in table.auto:
         return None

@@ -18,21 +18,10 @@ from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.costs.memory import activation_dtype, head_dtype, peak_flop_per_s
 from puzzledsl.costs.metrics import filled, running
 from puzzledsl.costs.roofline import FREE, NS_PER_S, AnyBatch
-from puzzledsl.ir import facts
+from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.nodes import (
-    Hardware,
-    MeasuredHardware,
-    Program,
-    RooflineHardware,
-    Scenario,
-    Search,
-    Shape,
-    Space,
-    TableHardware,
-)
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import PARENT, Cost, CostTable, ScenarioCosts, Solution
 
@@ -54,13 +43,13 @@ Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 class _Names:
     """The alternatives and pairs of one layer that need costs, and the layer's shape."""
 
-    shape: Shape
+    shape: nodes.Shape
     attention: Mapping[str, Alternative]
     ffn: Mapping[str, Alternative]
     pairs: set[Key]
 
 
-def _asked(space: Space, shape: Shape) -> list[_Names]:
+def _asked(space: nodes.Space, shape: nodes.Shape) -> list[_Names]:
     """Return, for every layer, the space's alternatives and the parent's, and the pairs of a child or of the parent."""
     layers = []
     for own, choice in zip(shape.each, space.layers, strict=True):
@@ -70,7 +59,7 @@ def _asked(space: Space, shape: Shape) -> list[_Names]:
 
 
 def imported_costs(
-    table: Measured, scenario: Scenario, space: Space, shape: Shape, span: Span, sink: Sink
+    table: Measured, scenario: nodes.Scenario, space: nodes.Space, shape: nodes.Shape, span: Span, sink: Sink
 ) -> tuple[ScenarioCosts, ...]:
     """Return a scenario's costs at each of its batches, in ascending order. Mistakes go to `sink`."""
     if len(_unknown(table.metrics.get(scenario.name, frozenset()))) >= len(SIZES + TIMES):
@@ -119,11 +108,11 @@ def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
 
 def _at_batch(
     table: Measured,
-    scenario: Scenario,
+    scenario: nodes.Scenario,
     batch: int,
     rows: list[Row],
-    space: Space,
-    shape: Shape,
+    space: nodes.Space,
+    shape: nodes.Shape,
     span: Span,
     sink: Sink,
 ) -> ScenarioCosts:
@@ -174,7 +163,7 @@ def _at_batch(
     )
 
 
-def _cost(row: Row, scenario: Scenario, table: Measured, sink: Sink) -> Cost | None:
+def _cost(row: Row, scenario: nodes.Scenario, table: Measured, sink: Sink) -> Cost | None:
     """Return the costs of a row; None, reported, for an empty cell. `memory` alone is weights, `latency` alone prefill."""
     values = row.values[scenario.name]
     missing = table.metrics[scenario.name] - set(values)
@@ -246,14 +235,14 @@ NoPeakForDtype = Mistake(
 )
 
 
-def provenance_of(profile: RooflineHardware) -> str:
+def provenance_of(profile: nodes.RooflineHardware) -> str:
     """Return a profile's provenance for the cost table: `roofline h100_sxm (TensorRT-LLM; mean error 3.8% held out)`."""
     error = profile.calibration_error
     known = "not calibrated" if error is None else f"mean error {float(error):.1%} held out"
     return f"roofline {profile.profile} ({'; '.join(filter(None, (profile.engine, known)))})"
 
 
-def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
+def can_run(hardware: nodes.Hardware, profile: nodes.RooflineHardware, sink: Sink) -> bool:
     """Report figures that the roofline needs and the profile lacks; return True if there are none."""
     span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
     for dtype, role in ((activation_dtype(profile), "activations"), (head_dtype(profile), "head")):
@@ -265,18 +254,22 @@ def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     return len(sink.items) == before
 
 
-def notes(program: Program, search: Search, best: Solution) -> list[str]:
+def notes(program: nodes.Program, search: nodes.Search, best: Solution) -> list[str]:
     """Return the profiles without a calibration by which a search predicts, in words."""
     named, found = set(references(search)), list[str]()
     for name in (name for name in best.batches if name in named):
         scenario = program.scenarios[name]
         spec = program.hardware[scenario.hardware].spec
-        if isinstance(spec, RooflineHardware) and spec.calibration_error is None and not scenario.traffic:
+        if (
+            isinstance(spec, nodes.RooflineHardware)
+            and spec.calibration_error is None
+            and not scenario.traffic
+        ):
             found.append(f"{name}: profile {spec.profile} is not calibrated")
     return found
 
 
-def cost_table(program: Program, space: str, base: Path | None = None) -> CostTable:
+def cost_table(program: nodes.Program, space: str, base: Path | None = None) -> CostTable:
     """Costs of a space in every scenario that is not `measured`; tables' paths start from `base`. Raises DiagnosticError."""
     here, sink = program.spaces[space], Sink()
     shape = program.parents[here.parent].shape
@@ -288,12 +281,12 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
     for name, scenario in program.scenarios.items():
         hardware = program.hardware[scenario.hardware]
         match hardware.spec:
-            case RooflineHardware() as spec:
+            case nodes.RooflineHardware() as spec:
                 provenance[name] = provenance_of(spec)
                 if can_run(hardware, spec, sink):
                     scenarios[name] = roofline_costs(spec, shape, here, scenario)
                     auto |= {} if scenario.batches else {name: spec.max_batch}
-            case TableHardware(path=path):
+            case nodes.TableHardware(path=path):
                 provenance[name] = f"table {path}"
                 span = span_of(hardware.where)
                 if scenario.hardware not in tables:
@@ -302,7 +295,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
                 if measured := tables[scenario.hardware]:
                     listed = imported_costs(measured, scenario, here, shape, span, sink)
                     scenarios[name] = running(listed, scenario) if scenario.traffic and listed else listed
-            case MeasuredHardware():
+            case nodes.MeasuredHardware():
                 pass
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
@@ -333,20 +326,22 @@ def merge(*tables: CostTable) -> CostTable:
     return tables[0].model_copy(update={**merged, "auto": auto, "timings": timings})
 
 
-def with_running_costs(program: Program, table: CostTable) -> CostTable:
+def with_running_costs(program: nodes.Program, table: CostTable) -> CostTable:
     """Return a measured table with the prices, powers and rates that the program states now."""
     table = filled(program, table)
     found = dict(table.scenarios)
     for name, costs in table.scenarios.items():
         scenario = program.scenarios.get(name)
         spec = None if scenario is None else program.hardware[scenario.hardware].spec
-        if isinstance(spec, MeasuredHardware) and (spec.usd_per_s is not None or spec.watts is not None):
+        if isinstance(spec, nodes.MeasuredHardware) and (
+            spec.usd_per_s is not None or spec.watts is not None
+        ):
             found[name] = tuple(each.model_copy(update=running_costs(spec)) for each in costs)
     return table.model_copy(update={"scenarios": found})
 
 
 def roofline_costs(
-    hardware: RooflineHardware, shape: Shape, space: Space, scenario: Scenario
+    hardware: nodes.RooflineHardware, shape: nodes.Shape, space: nodes.Space, scenario: nodes.Scenario
 ) -> tuple[ScenarioCosts, ...]:
     """One scenario at its batches, ascending; of an `auto` batch 1, the parent's and the largest of any child."""
     costs = AnyBatch(hardware, shape, space.layers, scenario, space.ends)

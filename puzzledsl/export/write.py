@@ -35,19 +35,9 @@ from puzzledsl.child.checkpoint.write import (
     write_checkpoint,
     write_directory,
 )
+from puzzledsl.export import lowering
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
-from puzzledsl.export.lowering import (
-    WINDOW_KEYS,
-    as_family,
-    choose,
-    lower,
-    multiple_of,
-    pad_widths,
-    served_caches,
-    windows,
-    with_linear_biases,
-)
 from puzzledsl.families.block_configs import FFN_MULTIPLE, MODEL_TYPE, ffn_mult, to_block_configs
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX, RUNTIMES, Runtime
@@ -116,12 +106,12 @@ def write_mlx(
 ) -> None:
     """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`. Raises DiagnosticError."""
     child = child if dtype is None else child.cast(dtype)
-    child = lower(child, choose(child, MLX))
+    child = lowering.lower(child, lowering.choose(child, MLX))
     native, types = is_native(child), mlx_types(child.weights, child.storage_types())
     if native:
-        child = as_family(child, "llama") if child.shape.family != "llama" else child
-        child = pad_widths(with_linear_biases(child), multiple_of(FFN_MULTIPLE))
-    child = pad_widths(child, multiple_of(BLOCK), quantised_only=True)
+        child = lowering.as_family(child, "llama") if child.shape.family != "llama" else child
+        child = lowering.pad_widths(lowering.with_linear_biases(child), lowering.multiple_of(FFN_MULTIPLE))
+    child = lowering.pad_widths(child, lowering.multiple_of(BLOCK), quantised_only=True)
     config = _native_config(child) if native else _own_config(child)
     if types:
         config["quantization"] = mlx_quantization(types)
@@ -139,7 +129,7 @@ def is_native(child: ChildFiles) -> bool:
     return (
         not shape.qk_norm
         and shape.head_dim * shape.heads == shape.hidden
-        and not any(windows(child))
+        and not any(lowering.windows(child))
         and bool(attentions)
         and attentions[0].cached_heads > 0
     )
@@ -201,7 +191,7 @@ def _own_config(child: ChildFiles) -> dict[str, Any]:
         "o_bias": shape.output_bias,
         "mlp_bias": shape.mlp_bias,
         "qk_norm": shape.qk_norm,
-        "windows": windows(child),
+        "windows": lowering.windows(child),
     }
 
 
@@ -220,7 +210,9 @@ def write_for(engine: Architecture, child: ChildFiles, base_dir: Path, out_dir: 
         return
     content = _config(child)
     config = copy.deepcopy(child.config)
-    cast(Any, config).layer_types = [_kind(window) for window in windows(child)]  # as the code makes them
+    cast(Any, config).layer_types = [
+        _kind(window) for window in lowering.windows(child)
+    ]  # as the code makes them
     prefix = f"{FAMILIES[child.shape.family].layers}."
     places = group_names(_cached(child))
     weights, bank = {}, len(_mixtures(child)) > 1
@@ -250,10 +242,10 @@ def group_names(cached: Sequence[bool]) -> list[str]:
 
 def _config(child: ChildFiles) -> dict[str, Any]:
     """Return config.json. The backend reads the windows of `layer_types` and `sliding_window`, one a group."""
-    content = {k: v for k, v in child_config_json(child).items() if k not in WINDOW_KEYS}
+    content = {k: v for k, v in child_config_json(child).items() if k not in lowering.WINDOW_KEYS}
     for block in content["block_configs"]:
         block["attention"]["window_length"] = None
-    seen = [window for window, cached in zip(windows(child), _cached(child), strict=True) if cached]
+    seen = [window for window, cached in zip(lowering.windows(child), _cached(child), strict=True) if cached]
     size = next((window for window in seen if window is not None), None)
     for experts, active, width in _mixtures(child):  # of one size: vLLM's own kernels run it
         names = FAMILIES[child.shape.family].mixture
@@ -313,8 +305,8 @@ def write_export(
     match format:
         case "hf":
             child = child if dtype is None else child.cast(DTYPES[dtype])
-            engine = choose(child, found)
-            lowered = lower(child, engine)
+            engine = lowering.choose(child, found)
+            lowered = lowering.lower(child, engine)
             card = _card(child_dir, child, lowered, found, engine)
             write_for(engine, lowered, child_dir, target, card)
         case "gguf" if dtype is not None and dtype in RECIPES:
@@ -332,8 +324,8 @@ def write_export(
         case "gguf":
             write_gguf(child, child_dir, target, cast(GgufDtype, dtype or usual or "f16"), name=title)
         case "mlx":
-            engine = choose(child, found)
-            card = _card(child_dir, child, lower(child, engine), found, engine)
+            engine = lowering.choose(child, found)
+            card = _card(child_dir, child, lowering.lower(child, engine), found, engine)
             wanted = None if dtype is None else DTYPES[dtype]
             write_mlx(child, child_dir, target, card, dtype=wanted)
         case _:
@@ -364,7 +356,7 @@ def _card(
 
 
 def _how_to_load(runtime: Runtime, engine: Architecture, child: ChildFiles) -> str:
-    options = "--trust-remote-code", served_caches(child, runtime).flags
+    options = "--trust-remote-code", lowering.served_caches(child, runtime).flags
     served = " ".join(filter(None, ("vllm serve DIRECTORY", *options)))
     match runtime.name:
         case "vllm" if engine.grouped:

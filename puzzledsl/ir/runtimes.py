@@ -72,30 +72,28 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
-    known: dict[tuple[int, int], Shape] = {}
-
-    def alone(alternative: Alternative, own: Shape) -> Shape:
-        key = id(alternative), id(own)  # layers that are alike share their objects
-        if key not in known:
-            known[key] = alternative.alone(own)
-        return known[key]
-
-    layers = zip(shape.each, choices, strict=True)
-    offered = [(a, alone(a, own)) for own, of_layer in layers for each in of_layer for a in each]
-    sizes = (here.attended for a, here in offered if a.sub_block == "attention")
+    known: dict[
+        tuple[int, ...], list[tuple[SubBlock, Alternative, Shape]]
+    ] = {}  # alike layers share their objects
+    keys, offered = list[tuple[int, ...]](), list[tuple[SubBlock, Alternative, Shape]]()
+    for own, of_layer in zip(shape.each, choices, strict=True):
+        keys.append((id(own), *(id(a) for alternatives in of_layer for a in alternatives)))
+        if keys[-1] not in known:
+            parts = zip(SUB_BLOCKS, of_layer, strict=True)
+            known[keys[-1]] = [(part, a, a.alone(own)) for part, of_part in parts for a in of_part]
+        offered += known[keys[-1]]
+    sizes = (here.attended for part, _, here in offered if part == "attention")
     windows = _others(architecture.other_windows, (size for size in sizes if size is not None))
-    routed = [here.routing for _, here in offered if _is_mixture(here)]
+    routed = [here.routing for *_, here in offered if _is_mixture(here)]
     active = _others(architecture.other_top_k, (top_k for _, top_k in routed))
     most = max((experts for experts, _ in routed), default=0) if computation.weights_of_all else 0
-    answers: dict[tuple[int, int, bool], Support] = {}
-    for layer, of_layer in enumerate(choices):
-        own = shape.at(layer)
-        for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
-            for alternative in alternatives:
-                key = (id(alternative), id(own), layer == 0)
-                answer = answers.get(key) or served(alternative, architecture, own, first=layer == 0)
-                answers[key] = answer
-                here = alone(alternative, own)
+    lacking: dict[tuple[tuple[int, ...], bool], list[tuple[SubBlock, Alternative, Support, bool]]] = {}
+    for layer, key in enumerate(keys):
+        own, first = shape.at(layer), layer == 0
+        if (key, first) not in lacking:
+            of_kind = lacking[key, first] = []
+            for part, alternative, here in known[key]:
+                answer = served(alternative, architecture, own, first=first)
                 if answer.kind != "absent" and here.attended in windows:
                     answer = architecture.other_windows
                 if answer.kind != "absent" and _is_mixture(here):
@@ -106,7 +104,9 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
                         answer = worst(architecture.fewer_of_all, answer)
                 if answer.kind != "native":
                     later = served(alternative, architecture, own, first=False)
-                    found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
+                    of_kind.append((part, alternative, answer, answer == later))
+        for lack in lacking[key, first]:
+            found.setdefault(lack, []).append(layer)
     lacks = tuple(Lack(s, a, answer, tuple(at)) for (s, a, answer, _), at in found.items())
     return Fit(architecture, tuple(architecture.of_model(shape, computation)), lacks)
 

@@ -13,15 +13,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.models.families import load
 from puzzledsl.models.families.access import base_shape_of, family_of, layers
-from puzzledsl.models.families.load import (
-    empty_model,
-    frozen,
-    load_config,
-    load_parent,
-    model_class_of,
-    weights_in,
-)
 from puzzledsl.models.families.slots import Page, Pages, Slot, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.machine import room_bytes
@@ -47,10 +40,10 @@ def paged_parent(
     DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
     DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
-    config = load_config(directory)
-    weights = weights_in(directory, config)
+    config = load.load_config(directory)
+    weights = load.weights_in(directory, config)
     family = family_of(config)
-    model = empty_model(model_class_of(config), config, dtype, device)
+    model = load.empty_model(load.model_class_of(config), config, dtype, device)
     pages = Pages(dtype, device, room_bytes)
 
     def own(path: str) -> Page:
@@ -65,7 +58,7 @@ def paged_parent(
     page = _page(family.head, {"weight": (Slot(head, "weight"), weights[stored])}, dtype)
     pages.pin(page) if keep_head else pages.load_on_call(head, page)
     model.__dict__["pages"] = pages
-    return frozen(model, device), pages
+    return load.frozen(model, device), pages
 
 
 def _page(name: str, own: Mapping[str, tuple[Slot, LazyTensor]], dtype: torch.dtype) -> Page:
@@ -109,7 +102,7 @@ def reachable_parent(
     if processes > 1 and device.type == "cpu":
         room = max(room // processes, SMALL_BYTES)
     if needed <= SHARE * room:
-        return load_parent(parent_dir, dtype=dtype, device=device)
+        return load.load_parent(parent_dir, dtype=dtype, device=device)
     return read_by_layer("the parent's weights", parent_dir, device, dtype, progress, once=once)
 
 

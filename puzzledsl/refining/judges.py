@@ -24,18 +24,10 @@ from puzzledsl.evaluate.errors import ParentAtChance
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.families.block_configs import Layer
+from puzzledsl.ir import tables
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Eval, Judge, LinearRequirement, Prompts, Refine
 from puzzledsl.ir.references import judges_of
-from puzzledsl.ir.tables import (
-    Assignment,
-    CostTable,
-    Figure,
-    ModelComparison,
-    ModelDefinition,
-    ScoreTable,
-    Solution,
-)
 from puzzledsl.pieces.store.library import StageInputs, origin
 from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
@@ -50,10 +42,10 @@ class RefineInputs(StageInputs):
     None: in `work`.
     """
 
-    costs: CostTable = field(kw_only=True)
-    scores: Mapping[str, ScoreTable] = field(kw_only=True)
+    costs: tables.CostTable = field(kw_only=True)
+    scores: Mapping[str, tables.ScoreTable] = field(kw_only=True)
     heal: bool = field(default=True, kw_only=True)
-    healing_work: Callable[[Sequence[Assignment]], Path] | None = field(default=None, kw_only=True)
+    healing_work: Callable[[Sequence[tables.Assignment]], Path] | None = field(default=None, kw_only=True)
 
     @property
     def refine(self) -> Refine:
@@ -75,13 +67,13 @@ METHOD = "1"
 class Judges:
     """Measure children of one search by all judges that its requirements name."""
 
-    def __init__(self, inputs: RefineInputs, first: Solution | None = None) -> None:
+    def __init__(self, inputs: RefineInputs, first: tables.Solution | None = None) -> None:
         """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
         self._judges = [_Judge(inputs, judge) for judge in judges_of(program, program.searches[inputs.name])]
         self.samples = self._judges[0].tokens
         """The number of tokens that the first judge compares a child on."""
-        self._healed: dict[tuple[Assignment, ...], Path] = {}
+        self._healed: dict[tuple[tables.Assignment, ...], Path] = {}
         self._healing = self._healing_work(first)
         self._parent = sum(judge.size for judge in self._judges), sum(judge.work for judge in self._judges)
         self._child = self._parent[0] + self._healing[0], self._parent[1] + self._healing[1]
@@ -108,7 +100,7 @@ class Judges:
         self._inputs.progress.start(title, int(units))
         self._inputs.progress.ready(work)
 
-    def figures(self, solution: Solution, title: str) -> Figures:
+    def figures(self, solution: tables.Solution, title: str) -> Figures:
         """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
         definition = model_definition(inputs.program, inputs.name, solution, inputs.jobs)
@@ -120,15 +112,17 @@ class Judges:
             self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]
         values = {key: value for key, value in known.items() if not key.endswith(_ERROR)}
-        return {key: Figure(value=value, stderr=known.get(key + _ERROR)) for key, value in values.items()}
+        return {
+            key: tables.Figure(value=value, stderr=known.get(key + _ERROR)) for key, value in values.items()
+        }
 
-    def keep(self, layers: Sequence[Assignment]) -> None:
+    def keep(self, layers: Sequence[tables.Assignment]) -> None:
         """Keep the healed weights of one child that was measured, for the stage that builds it, and remove those of others."""
         for child in [child for child in self._healed if child != tuple(layers)]:
             shutil.rmtree(self._healed.pop(child), ignore_errors=True)
 
     def _measured(
-        self, definition: ModelDefinition, layers: Sequence[Assignment], title: str
+        self, definition: tables.ModelDefinition, layers: Sequence[tables.Assignment], title: str
     ) -> dict[str, float]:
         inputs = self._inputs
         for judge in self._judges:
@@ -156,7 +150,7 @@ class Judges:
         shutil.rmtree(child, ignore_errors=True)
         return found
 
-    def _healing_work(self, solution: Solution | None) -> tuple[int, float]:
+    def _healing_work(self, solution: tables.Solution | None) -> tuple[int, float]:
         """Return the units of healing a child, and their work, in the measure of judges; nothing without healing.
 
         Without a solution, all sub-blocks are taken for the parent's.
@@ -187,7 +181,7 @@ class Judges:
         return found
 
 
-def _digest(definition: ModelDefinition) -> str:
+def _digest(definition: tables.ModelDefinition) -> str:
     return hashlib.sha256(definition.model_dump_json().encode()).hexdigest()[:24]
 
 
@@ -247,7 +241,7 @@ class _Judge:
                 raise DiagnosticError(ParentAtChance(span, judge=self.name, items=own.items, **shares))
         return self._parent
 
-    def figures(self, child: Path, title: str) -> dict[str, Figure]:
+    def figures(self, child: Path, title: str) -> dict[str, tables.Figure]:
         """Return the judged figures of a checkpoint, called `title`."""
         parent, measured = self.of_parent(title), self._of("child", child.resolve(), title)
         compared = compare("child", measured.samples, parent.samples, measured.chances)
@@ -273,14 +267,14 @@ class _Judge:
         return assembled(self._plan, name, found)
 
 
-def _compared(found: ModelComparison) -> dict[str, Figure]:
+def _compared(found: tables.ModelComparison) -> dict[str, tables.Figure]:
     """Return the figures that are shares of the parent's, with standard errors from their 95 % intervals."""
     figures = {}
     ratio, kept = found.perplexity_ratio, found.kept.get(POOLED)
     if ratio is not None:
-        figures["perplexity"] = Figure(value=ratio.value, stderr=_error(ratio.low, ratio.high))
+        figures["perplexity"] = tables.Figure(value=ratio.value, stderr=_error(ratio.low, ratio.high))
     if kept is not None and kept.chance_corrected is not None:
-        figures["kept"] = Figure(value=kept.chance_corrected, stderr=_error(kept.low, kept.high))
+        figures["kept"] = tables.Figure(value=kept.chance_corrected, stderr=_error(kept.low, kept.high))
     return figures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +13,16 @@ from lsprotocol import types
 from pygls import uris
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
-from puzzledsl.checker.check import Checked, inspect
-from puzzledsl.checker.context import Context, OutOfSteps
+from puzzledsl.checker.again import Again
+from puzzledsl.checker.check import LOWERINGS, Checked, inspect
+from puzzledsl.checker.context import Context, Lower, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
 from puzzledsl.checker.names.names import Loader, key_of
 from puzzledsl.checker.names.occurrences import Occurrence, occurrences
 from puzzledsl.checker.names.words import value_of
+from puzzledsl.server.parts import parse_parts
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.parse import MAX_BYTES, normalise, parse
+from puzzledsl.syntax.parse import MAX_BYTES, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
 MAX_FILES = 2000
@@ -88,7 +90,7 @@ class Document:
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
         """Its syntax tree and syntax diagnostics. No other file is read."""
         sink = Sink()
-        module = parse_once(self.text, str(self.path), sink)
+        module = parse_parts(self.text, str(self.path), sink)
         return module, sink.sorted()
 
     @property
@@ -99,14 +101,16 @@ class Document:
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
         """The result of a check and the checker's context."""
-        return inspect(self.path, {}, self.project.unsaved(self), parse_once)
+        return inspect(
+            self.path, {}, self.project.unsaved(self), parse_parts, self.project.lowerings(self.uri)
+        )
 
     @cached_property
     def file(self) -> SourceFile:
         """The text as a file with the names that it declares and imports. Values are not evaluated."""
         if "inspected" in self.__dict__ and (ctx := self.inspected[1]) is not None:
             return ctx.root
-        root = Loader(Sink(), self.project.unsaved(self), parse_once).root(self.path)
+        root = Loader(Sink(), self.project.unsaved(self), parse_parts).root(self.path)
         assert root is not None, "its text is at hand"
         return root
 
@@ -181,21 +185,6 @@ def files_of(file: SourceFile) -> dict[str, SourceFile]:
     return found
 
 
-@lru_cache(maxsize=64)
-def _known(text: str, file: str) -> tuple[tree.Module, tuple[Diagnostic, ...]]:
-    """Return the tree of a text and its mistakes; of a text that has not changed, those of before."""
-    sink = Sink()
-    return parse(text, file, sink), tuple(sink)
-
-
-def parse_once(text: str, file: str, sink: Sink) -> tree.Module:
-    """Parse like `syntax.parse.parse`, without reading again what has not changed."""
-    module, mistakes = _known(text, file)
-    for diagnostic in mistakes:
-        sink.add(diagnostic)
-    return module
-
-
 @dataclass(eq=False)
 class Project:
     """The open documents and the folders around them."""
@@ -203,6 +192,15 @@ class Project:
     encoding: Encoding = "utf-16"
     folders: list[Path] = field(default_factory=list)
     documents: dict[str, Document] = field(default_factory=dict)
+    lowered: dict[str, dict[str, Lower]] = field(default_factory=dict)
+
+    def lowerings(self, uri: str) -> dict[str, Lower]:
+        """Return the lowering of each kind of declaration; that of an open text remembers its spaces and searches."""
+        if uri not in self.documents:
+            return LOWERINGS
+        return self.lowered.setdefault(
+            uri, LOWERINGS | {kind: Again(LOWERINGS[kind]) for kind in ("space", "search")}
+        )
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
         """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
@@ -217,6 +215,7 @@ class Project:
     def close(self, uri: str) -> None:
         """Discard the open text of a URI; its file on disk counts again."""
         self.documents.pop(uri, None)
+        self.lowered.pop(uri, None)
         self.forget()
 
     def forget(self) -> None:

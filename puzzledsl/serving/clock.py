@@ -36,18 +36,9 @@ from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.runtimes import of_one_cache
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
+from puzzledsl.measure import host
 from puzzledsl.measure.errors import EngineAbsent, EngineFailed
 from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
-from puzzledsl.measure.host import (
-    PARENT,
-    Arrangement,
-    Key,
-    alternatives_of,
-    ends_of,
-    kind_of,
-    label,
-    searched_child,
-)
 from puzzledsl.measure.place import Place, batches_of
 from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, prefills, sizes_of
 from puzzledsl.measure.whole_fit import mixture, models_needed
@@ -270,11 +261,11 @@ class ServingClock:
         self._bed = Bed.of(program.hardware[hardware])
         self._scenarios = [s for s in program.scenarios.values() if s.hardware == hardware]
         self._kinds = self._shape.kind_of_each
-        self._alternatives = alternatives_of(self._space, self._shape)
+        self._alternatives = host.alternatives_of(self._space, self._shape)
         one_cache = RUNTIMES[self._bed.name].one_cache
         spaces = of_one_cache(self._space, self._shape) if one_cache else {None: self._space}
         self._groups = [(space, self._labels_of(space, cache)) for cache, space in spaces.items()]
-        self._ends = ends_of(self._space)
+        self._ends = host.ends_of(self._space)
         self._loaded: tuple[Workload, Session] | None = None
         self._stack, self._sessions = ExitStack(), ExitStack()
         self._stack.push(self._sessions)
@@ -310,19 +301,19 @@ class ServingClock:
         _, labels = self._groups[number]
         return self.timed(mixture(labels, self._kinds, turn, self._ends), workload, seed)
 
-    def check(self, workload: Workload, seed: int, seconds: Mapping[Key, float]) -> Check:
+    def check(self, workload: Workload, seed: int, seconds: Mapping[host.Key, float]) -> Check:
         """Time a child that a search would choose by the times that are known so far, in twice as many turns."""
         space, _ = self._groups[seed % len(self._groups)]
-        child = searched_child(space, self._kinds, seconds, self._bytes, seed)
+        child = host.searched_child(space, self._kinds, seconds, self._bytes, seed)
         return self.timed(child, workload, seed, 2 * CHECK_ROUNDS)
 
     @cached_property
-    def _bytes(self) -> dict[Key, float]:
+    def _bytes(self) -> dict[host.Key, float]:
         """Bytes of the weights of every alternative, and of both ends."""
         one, stored, shape = Workload(1, 1, 1), self._bed.stored, self._shape
         own = {kind: shape.at(layers[0]) for kind, (_, layers) in enumerate(shape.kinds())}
-        found: dict[Key, float] = {
-            (part, name): sizes_of(own[kind_of(name)], alternative, one, stored)["weights_bytes"]
+        found: dict[host.Key, float] = {
+            (part, name): sizes_of(own[host.kind_of(name)], alternative, one, stored)["weights_bytes"]
             for part, labels in self._alternatives.items()
             for name, alternative in labels.items()
         }
@@ -331,12 +322,14 @@ class ServingClock:
 
     def _labels_of(self, space: Space, cache: str | None) -> dict[SubBlock, tuple[str, ...]]:
         """Return the labels of a space; those of the parent's own attention, whose cache has no type, beside no typed one."""
-        found = alternatives_of(space, self._shape)
+        found = host.alternatives_of(space, self._shape)
         kinds = enumerate(self._shape.kinds()) if cache is not None else ()
-        left = {label(PARENT, kind) for kind, (shape, _) in kinds if shape.cached_heads}
+        left = {host.label(host.PARENT, kind) for kind, (shape, _) in kinds if shape.cached_heads}
         return {part: tuple(n for n in of if part == "ffn" or n not in left) for part, of in found.items()}
 
-    def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int = CHECK_ROUNDS) -> Check:
+    def timed(
+        self, child: host.Arrangement, workload: Workload, seed: int, turns: int = CHECK_ROUNDS
+    ) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
         path = self._written(child, "child")
         prefill = needs_prefill(self._scenarios, workload)
@@ -363,10 +356,12 @@ class ServingClock:
 
     @cached_property
     def _parent(self) -> Path:
-        own: Arrangement = {part: tuple(label(PARENT, kind) for kind in self._kinds) for part in SUB_BLOCKS}
+        own: host.Arrangement = {
+            part: tuple(host.label(host.PARENT, kind) for kind in self._kinds) for part in SUB_BLOCKS
+        }
         return self._written(own, "parent")
 
-    def _written(self, arrangement: Arrangement, name: str) -> Path:
+    def _written(self, arrangement: host.Arrangement, name: str) -> Path:
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         layers: list[tuple[Alternative, Alternative]] = [

@@ -35,18 +35,9 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
 from puzzledsl.export.engines.ask import environment, llama_library, python_of
+from puzzledsl.ir import tables
 from puzzledsl.ir.measured_engines import ENGINES
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Traffic
-from puzzledsl.ir.tables import (
-    PARENT,
-    Assignment,
-    EngineName,
-    LoadCheck,
-    LoadRun,
-    ScenarioCosts,
-    ends_of_child,
-    layers_of_child,
-)
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
@@ -257,7 +248,7 @@ class _Lane:
             usual = pulse.clock(begun).at_usual_pace(self.alone, alone)
             self.lone.append((usual.ttft_s / expected.ttft_s, usual.tpot_s / (expected.tpot_s or 1)))
 
-    def run(self, requests: Sequence[Request], asked: float, seed: int, pulse: Pulse) -> LoadRun:
+    def run(self, requests: Sequence[Request], asked: float, seed: int, pulse: Pulse) -> tables.LoadRun:
         """Return requests of this model, measured, and simulated at the pace of the machine meanwhile.
 
         That is the pace of lone requests until then, and the machine's pulse since.
@@ -272,7 +263,7 @@ class _Lane:
         prompt, token = (fmean(each) for each in zip(*self.lone[-POOLED:], strict=True))
         clock = pulse.clock(begun)
         predicted = clock.served(self.engine.at_pace(prompt, token), requests)
-        return LoadRun(
+        return tables.LoadRun(
             model="parent" if self.search is None else "child",
             asked=asked,
             seed=seed,
@@ -289,22 +280,22 @@ class LoadBench(Record):
 
     program: Program
     scenario: str
-    listed: Sequence[ScenarioCosts]
-    children: Mapping[str, Sequence[Assignment]]
+    listed: Sequence[tables.ScenarioCosts]
+    children: Mapping[str, Sequence[tables.Assignment]]
     parent_dir: Path
     command: str
     seconds: float
 
     def check(
         self, shares: Sequence[float], seeds: Sequence[int], work: Path, progress: Progress
-    ) -> dict[str, LoadCheck]:
+    ) -> dict[str, tables.LoadCheck]:
         """Return for each search how parent and child are served at shares of the rate that each sustains.
 
         Models of llama.cpp take turns, so that one moment of the machine is all of theirs; those of an engine that takes what
         memory there is run one after the other. Finished runs are kept in `work` until all are. Raises LoadFailed,
         DiagnosticError.
         """
-        parent = [PARENT] * len(layers_of_child(next(iter(self.children.values()))))
+        parent = [tables.PARENT] * len(tables.layers_of_child(next(iter(self.children.values()))))
         order: list[str | None] = [None, *self.children]
         models = {search: parent if search is None else self.children[search] for search in order}
         wanted = [*product(shares, seeds)]
@@ -314,7 +305,9 @@ class LoadBench(Record):
             for search in order
             for at in wanted
         }
-        known = {key: run for key, place in places.items() if (run := LoadRun.of_sealed(place)) is not None}
+        known = {
+            key: run for key, place in places.items() if (run := tables.LoadRun.of_sealed(place)) is not None
+        }
         progress.advance(len(known), kept=True)
         for group in [order] if self._spec.engine == "llama_cpp" else [[search] for search in order]:
             left = [(*at, search) for at in wanted for search in group if (search, *at) not in known]
@@ -334,7 +327,7 @@ class LoadBench(Record):
         shutil.rmtree(work, ignore_errors=True)
         runs = {search: [known[search, *at] for at in wanted] for search in order}
         return {
-            search: LoadCheck(
+            search: tables.LoadCheck(
                 search=search,
                 layers=tuple(self.children[search]),
                 scenario=self.scenario,
@@ -345,7 +338,9 @@ class LoadBench(Record):
             for search in self.children
         }
 
-    def _digest(self, search: str | None, layers: Sequence[Assignment], share: float, seed: int) -> str:
+    def _digest(
+        self, search: str | None, layers: Sequence[tables.Assignment], share: float, seed: int
+    ) -> str:
         """Return the key of one run of a model: a digest of what it depends on."""
         parts = [self.scenario, self.command, self._traffic.model_dump_json(), repr(self._tokens)]
         parts += [repr((search, share, seed, self.seconds)), *map(repr, layers)]
@@ -373,7 +368,7 @@ class LoadBench(Record):
         return scenario.prompt, scenario.output
 
     @contextmanager
-    def _lane(self, search: str | None, layers: Sequence[Assignment]) -> Iterator[_Lane]:
+    def _lane(self, search: str | None, layers: Sequence[tables.Assignment]) -> Iterator[_Lane]:
         """Serve a model of these layers for the time of the context, and warm it up."""
         most, longest = self._traffic.at_most, max(self._traffic.requests or (self._tokens,), key=sum)
         threads = self._spec.threads or usable_cores()
@@ -395,15 +390,15 @@ class LoadBench(Record):
         traffic = self._traffic.model_copy(update={"rate": Fraction(rate)})
         return arrivals(traffic, self._tokens, max(LEAST_REQUESTS, round(rate * self.seconds)), seed)
 
-    def _written(self, layers: Sequence[Assignment], folder: Path) -> Path:
+    def _written(self, layers: Sequence[tables.Assignment], folder: Path) -> Path:
         """Write a model of these layers for the engine, of random weights: times depend on no weight's value."""
         space = self.program.spaces[self.program.searches[next(iter(self.children))].space]
         shape = self.program.parents[space.parent].shape
         chosen = []
-        for choice, layer in zip(layers_of_child(layers), space.layers, strict=True):
+        for choice, layer in zip(tables.layers_of_child(layers), space.layers, strict=True):
             attention, ffn = layer.by_name()
             chosen.append((attention[choice.attention], ffn[choice.ffn]))
-        ends, engine = ends_of_child(layers).name, cast(EngineName, self._spec.engine)
+        ends, engine = tables.ends_of_child(layers).name, cast(tables.EngineName, self._spec.engine)
         return write_blank(self.parent_dir, shape, chosen, ends, engine, folder, self._spec.dtype, words=True)
 
 

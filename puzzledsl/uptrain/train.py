@@ -22,15 +22,7 @@ from puzzledsl.models.errors import LossDiverged, OutOfMemory
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.model import (
-    Losses,
-    Student,
-    Target,
-    Teacher,
-    in_bf16,
-    prepare_training,
-    recompute_layers,
-)
+from puzzledsl.uptrain import model
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, Sharding, embedding_of, gathered, reshard
 from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState
 
@@ -104,8 +96,8 @@ class Trainer:
     def __init__(
         self,
         declaration: Uptrain,
-        teacher: Teacher,
-        student: Student,
+        teacher: model.Teacher,
+        student: model.Student,
         train_NT: TokenRows,
         heldout_NT: TokenRows,
         work: Path,
@@ -131,10 +123,10 @@ class Trainer:
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
         micro, recompute = declaration.micro_batch or usual, declaration.recompute or means.recompute
         self.means = replace(means, micro_blocks=micro, recompute=recompute)
-        self.bf16 = in_bf16(self.device, declaration.dtype)
-        prepare_training(child, scales=sharding is None)
+        self.bf16 = model.in_bf16(self.device, declaration.dtype)
+        model.prepare_training(child, scales=sharding is None)
         if self.means.recompute:
-            recompute_layers(child)
+            model.recompute_layers(child)
         # scales' steps, which are relative, have the rate of weights, too
         given: dict[str, Any] = {
             "lr": declaration.lr.peak,
@@ -216,12 +208,12 @@ class Trainer:
                 learned_M = learned_M.pin_memory().to(self.device, non_blocking=True)
         return ids_BT, learned_M
 
-    def _backward(self, batch: MicroBatch) -> Losses:
+    def _backward(self, batch: MicroBatch) -> model.Losses:
         """Add the gradient of these blocks' share times their mean losses; sharding divides a sum by the processes."""
         ids_BT, learned_M = self._on_device(batch)
         with self._autocast:
             target = self.teacher(ids_BT, self.declaration.cosine != 0)
-            losses = cast(Losses, self.student(ids_BT, target, self.declaration, learned_M))
+            losses = cast(model.Losses, self.student(ids_BT, target, self.declaration, learned_M))
         (batch.share * self.ranks.world * losses.total).backward()  # type: ignore[no-untyped-call]
         return losses
 
@@ -241,13 +233,13 @@ class Trainer:
         reshard(self.teacher)
         return self.ranks.sum([total])[0]
 
-    def _heldout_target(self, number: int, ids_BT: Tensor) -> Target:
+    def _heldout_target(self, number: int, ids_BT: Tensor) -> model.Target:
         """Return the parent's hidden states of a held-out micro-batch; they are computed once and kept on the CPU."""
         if number == len(self._parent_heldout):
-            target = cast(Target, self.teacher(ids_BT, False))
+            target = cast(model.Target, self.teacher(ids_BT, False))
             self._parent_heldout.append(target.final.cpu())
             return target
-        return Target(self._parent_heldout[number].to(self.device), [], embedding_of(self.teacher))
+        return model.Target(self._parent_heldout[number].to(self.device), [], embedding_of(self.teacher))
 
     def _evaluate_when_due(self, done: TrainingProgress) -> None:
         if done.step not in self._evaluations or done.step in done.heldout:

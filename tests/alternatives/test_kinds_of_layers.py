@@ -12,8 +12,9 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import is_canonical
-from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateShape
+from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, LayerShape, Shape, StateShape
 from puzzledsl.families.block_configs import entry_of, from_entry
+from puzzledsl.ir.facts import layer_fact, layer_kinds
 
 SIZES: dict[str, Any] = {
     "family": "llama", "layers": 4, "hidden": 64, "heads": 8, "kv_heads": 4, "head_dim": 8, "intermediate": 192,
@@ -81,3 +82,14 @@ def test_figures_of_the_parent() -> None:
     assert attention.figure("window", windowed) == Fraction(64)
     assert GqaAttention(kv_heads=2).figure("window", windowed) == Fraction(64)
     assert [own.ffn_width for own in (DENSE, MIXTURE, STATE)] == [192, 80, 0]
+
+
+def test_kinds_of_layers_in_words() -> None:
+    matrix = LayerShape(layers=(1,), mixer="linear", ffn="none")
+    state = LayerShape(layers=(2,), mixer="mamba2", state=STATE.state, ffn="linear")
+    mixed = DENSE.model_copy(update={"by_layer": (matrix, state, LayerShape(layers=(3,), mixer="none"))})
+    assert "; ".join(layer_kinds(mixed)) == (
+        "layer 0: attention, FFN of 192; layer 1: a matrix in place of attention; "
+        "layer 2: Mamba2, a matrix in place of the FFN; layer 3: FFN of 192"
+    )
+    assert [layer_fact(own, "heads") for own in mixed.each] == [8, 0, 0, 0]

@@ -14,6 +14,7 @@ def test_a_parameter_is_what_set_gives(tmp_path: Path) -> None:
     plain, fast = pzl.load(file), pzl.load(file, speedup="2x")
     assert plain.ir.params["speedup"] == "1.3x" and fast.ir.params["speedup"] == "2x"
     assert plain.ir.searches["best"] != fast.ir.searches["best"]
+    assert repr(plain) == "<Program p.pzl: space wide, narrow; search best, none; frontier curve>"
 
 
 def test_mistakes_are_diagnostics_with_their_lines(

@@ -36,6 +36,7 @@ def test_the_command_finds_it_done(
     assert found == [(task["stage"], task["state"]) for task in tasks]
     assert {word for stage, word in found if stage in ("bld", "score", "solve", "realise")} == {"done"}
     assert "objective" in made.summary and made.report is None
+    assert repr(made) == f"<Run in {program.build}>"
 
 
 def test_progress_is_said_and_logged(

@@ -82,5 +82,8 @@ def test_two_mistakes_cannot_share_a_code() -> None:
         Mistake("X0001", "other")
 
 
-def test_spans_join() -> None:
+def test_spans_join_and_have_text() -> None:
     assert span(2, 3, 9).to(span(1, 5, 6)) == Span("wide.pzl", 1, 5, 2, 9)
+    assert span(1, 2, 3, 2).cut(["abc", "def"]) == "bc\nde" and span(3, 1, 2).cut(["abc"]) == ""
+    drawn = "1 | first {\n  |       ^\n2 |   a\n3 |     é b\n  |     ^ to here\n"
+    assert drawn in shown("first {\n  a\n    é b\n}", span(1, 7, 6, 3), "to here")

@@ -66,6 +66,8 @@ def test_comments_places_and_order_change_nothing(tmp_path: Path) -> None:
     moved = lowered(tmp_path, "# a comment\n\n## A doc comment.\ndata mix" + rest + head)
     for same in (program, moved, Program.from_json(program.canonical_json())):
         assert not compare(same, program) and told(compare(program, same)) == {}
+    with pytest.raises(ValueError, match="no metric of a search is called 'weight'"):
+        Program.from_json(program.canonical_json().replace('"memory"', '"weight"'))
     assert as_text(compare(program, program)) == "No changes: both programs mean the same."
 
 
@@ -102,6 +104,8 @@ def test_what_follows_from_the_space_is_told_once(tmp_path: Path) -> None:
     ("old", "new", "where", "detail"),
     [
         ("minimize kl", "minimize 2 * kl", "search best", "~ goal: minimize kl -> minimize 2 * kl"),
+        ("kl\n  r", "sum(ffn.width) + count(ffn is noop) + sum(l.ffn.width * l.attention.kv_heads for l in layers)\n  r",
+         "search best", "~ goal: minimize kl -> minimize sum(ffn.width) + count(ffn is noop) + a table over 5 layers + 768"),
         ("<= 2\n", "<= 3\n", "search best", "~ require: count(attention is noop) <= 2 -> "
          "count(attention is noop) <= 3"),
         ("prefer -params", "prefer -chat.latency", "search best",

@@ -23,6 +23,11 @@ def test_a_name_may_stand_for_layers(tmp_path: Path, value: str, layers: tuple[i
     assert requirement.left.terms[0].term.layers == layers  # type: ignore[union-attr]
 
 
+def test_a_figure_compared_with_itself_decides_nothing(tmp_path: Path) -> None:
+    found = checked(tmp_path, TINY + "search s of w { minimize kl, require params + 1M < params }")
+    assert "does not depend on the child: it is always false" in str([d.message for d in found.diagnostics])
+
+
 def test_a_chain_of_spaces_without_end_is_told(tmp_path: Path) -> None:
     chain = "".join(f"space s{i} of s{i - 1} {{ layers[0].ffn -= noop }}\n" for i in reversed(range(1, 200)))
     text = TINY.replace("space w of p", "space s0 of p").replace("of w", "of s0") + chain

@@ -55,6 +55,8 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (LLAMA | {"hidden_act": "gelu"}, HEADS, HF, ""),
         (MOE | {"hidden_act": "gelu"}, FEWER, VLLM, "E0471 SiLU"),
         (LLAMA | {"hidden_act": "sine"}, HEADS, HF, "E0407 hidden_act"),
+        (LLAMA | {"hidden_size": 4, "head_dim": None}, HEADS, HF, "E0407 less than the number of heads, 8"),
+        (LLAMA | {"model_type": "gemma3_text", "sliding_window": None}, HEADS, HF, "E0407 sliding_window is null"),
         (LLAMA | {"num_attention_heads": 12}, HEADS, HF, "E0407 no multiple"),
         (MOE, FEWER, GGUF, "E0472 sum of 1"),
         (MOE, "ffn = moe(experts: 4)", GGUF, ""),

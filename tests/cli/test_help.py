@@ -52,6 +52,7 @@ def test_the_first_help_says_what_there_is(pzl: Pzl) -> None:
         (["expain"], "explain"),
         (["check", "x.pzl", "--jsno"], "--json"),
         (["fmt", "a.pzl", "--chek"], "--check"),
+        (["import", "run.csv"], "`pzl import` is gone: write a run's figures as CSV"),
     ],
 )
 def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, pzl: Pzl) -> None:

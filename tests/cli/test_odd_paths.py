@@ -5,9 +5,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from puzzledsl.base.process import leave
 from tests.cli.conftest import Pzl
 
 PROGRAM = """\
@@ -30,6 +32,23 @@ def test_an_output_that_takes_nothing_is_no_fault_of_ours(here: Path, words: lis
         ran = subprocess.run(command, cwd=here, stderr=subprocess.PIPE, text=True, stdout=full)
     assert ran.returncode == 1
     assert "No space left on device" in ran.stderr and "fault of pzl" not in ran.stderr
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_end_awaits_work_and_tells_what_cannot_be_written(
+    closed: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = Mock(closed=False, flush=Mock(side_effect=OSError(5, "it broke")))
+    err = Mock(closed=closed, flush=Mock(side_effect=BrokenPipeError))
+    monkeypatch.setattr("puzzledsl.base.process.sys", Mock(stdout=out, stderr=err))
+    worker = Mock(daemon=False)
+    monkeypatch.setattr("threading.enumerate", lambda: [worker])
+    monkeypatch.setattr("atexit._run_exitfuncs", Mock())
+    monkeypatch.setattr("os._exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        leave(0)
+    assert worker.join.called
+    assert capfd.readouterr().err == "error: cannot write the output: it broke\n"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, which root alone may become")

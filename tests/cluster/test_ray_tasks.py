@@ -11,10 +11,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
-from puzzledsl.cluster.ray_tasks import RayExecutor, RayTeam, RayTeams, Team, Workers, cause_of
+from puzzledsl.cluster.ray_tasks import Member, RayExecutor, RayTeam, RayTeams, Team, Workers, cause_of
 from puzzledsl.cluster.tasks import Cluster, Executor, NoWorkers, Step, Task, TeamSpec, WorkerLost
 from tests.cluster.ray_here import MARKS
 from tests.pieces.train.bld_programs import make_pieces, make_program
@@ -137,12 +138,12 @@ def doubling(count: int) -> list[Task]:
     return [Task.call(n, "double", n) for n in range(count)]
 
 
-@pytest.mark.parametrize("free", [1, 2, 4, 12])
-def test_each_task_is_done_once_by_any_number_of_workers(free: int) -> None:
+@pytest.mark.parametrize(("free", "tasks"), [(1, 9), (2, 9), (4, 9), (12, 9), (2, 0)])
+def test_each_task_is_done_once_by_any_number_of_workers(free: int, tasks: int) -> None:
     """There are no more teams than tasks."""
     pretended = Pretended(free)
-    assert sorted(doubled(pretended, 9)) == [(n, 2 * n) for n in range(9)]
-    assert len(pretended.started) == min(free, 9) and pretended.used == 0
+    assert sorted(doubled(pretended, tasks)) == [(n, 2 * n) for n in range(tasks)]
+    assert len(pretended.started) == min(free, tasks) and pretended.used == 0
 
 
 @pytest.mark.parametrize("lost", [{0}, {3}, {2, 9}, {4, 5, 6}])
@@ -152,8 +153,9 @@ def test_lost_workers_cost_no_task(lost: set[int]) -> None:
     assert len(pretended.started) > 2  # others took their place
 
 
-def test_workers_that_join_get_tasks_without_any_loss() -> None:
-    pretended = Pretended(1, 1, 1, 3)
+@pytest.mark.parametrize("free", [(1, 1, 1, 3), (0, 0, 3)])
+def test_workers_that_join_get_tasks_without_any_loss(free: tuple[int, ...]) -> None:
+    pretended = Pretended(*free)
     assert len(doubled(pretended, 40)) == 40 and len(pretended.started) == 3
 
 
@@ -194,6 +196,7 @@ def test_steps_go_from_member_to_member_here_and_there() -> None:
     for task, result in team.run(tasks()):
         there.append((task.name, result))
         assert len(asked) - len(there) < 2 * 3
+    assert [result for _, result in team.run(chained([5]))] == [18]  # by the same team
     team.end()
     assert there == here == [(n, 3 * n + 3) for n in range(20)]
     assert len(pretended.started) == 1 and pretended.used == 0
@@ -224,6 +227,32 @@ def test_workers_of_another_kind_alone_end_the_run(monkeypatch: pytest.MonkeyPat
     teams._teams = [team for team in teams._teams if not team.is_alike]
     assert len(teams._teams) == 1
     assert refused(list, teams.run([Task.call("last", "kind")])).kind == NoWorkers
+
+
+def test_a_worker_s_object_is_made_once_and_its_iterators_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "carry_tensors", lambda: None)
+    member = Member(lambda number: [number, 5], 7, torch.get_num_threads())
+    assert member.call("pop") == 5 and member.call("__iter__") == [7]
+
+
+def test_who_times_alone_has_a_gpu_or_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with CPUs, which is still there and not used already."""
+    strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda name, soft: name)
+    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    monkeypatch.setattr(ray_tasks, "carry_tensors", lambda: None)
+    monkeypatch.setattr(ray_tasks, "SETTLED_S", 0.0)
+    machines = (("here", 8, True), ("without", 0, True), ("left", 8, False), ("used", 8, True))
+    nodes = [{"NodeID": name, "Resources": {"CPU": n}, "Alive": alive} for name, n, alive in machines]
+    actors = SimpleNamespace(options=lambda **given: SimpleNamespace(remote=lambda *_: given))
+    ray: Any = SimpleNamespace(nodes=lambda: nodes, remote=lambda _: actors)
+    for unit, free, expected in (("GPU", 2, ["", ""]), ("GPU", 0, []), ("CPU", 8, ["here"])):
+        ray.cluster_resources, ray.available_resources = {unit: 8}.copy, {unit: free}.copy
+        cluster: Any = SimpleNamespace(ray=ray, on="local")
+        assert [team.node for team in Workers(cluster).start_alone(Part, None, {"used"})] == expected
+        if free:
+            assert RayExecutor(cluster).settled() == free
+        else:
+            assert refused(RayExecutor(cluster).settled).kind == NoWorkers
 
 
 def test_the_cause_of_a_failed_step_is_found_behind_the_steps_that_waited_for_it() -> None:

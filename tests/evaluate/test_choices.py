@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.alternatives.gqa import GqaAttention
@@ -44,6 +44,7 @@ def items(draw):
 
 @settings(deadline=None)
 @given(item=items())
+@example(item=(EncodedChoice((4, 5, 6), 2), EncodedChoice((4, 7, 8), 2)))  # a tokenizer's border
 def test_a_shared_row_is_its_choices(item):
     """Each target sees through the row the beginning of its own choice, each at its own position."""
     row = shared_row(item)

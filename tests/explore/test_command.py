@@ -47,7 +47,7 @@ def asked(
     sent = {name: value for name, value in (own | headers).items() if value is not None}
     connection = http.client.HTTPConnection("127.0.0.1", place.port, timeout=60)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-    data = b"" if body is None else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     for name, value in {**sent, "content-length": str(len(data))}.items():
         connection.putheader(name, value)
     connection.endheaders(data)
@@ -64,6 +64,10 @@ def test_only_the_page_is_answered(server: Served) -> None:
     assert asked(server, "GET", "/x" + path, origin=None) == (403, b"refused: token\n")
     assert asked(server, "POST", path + "answer", QUESTION, host="evil.example") == (403, b"refused: host\n")
     assert asked(server, "POST", path + "text", QUESTION, origin=None) == (403, b"refused: origin\n")
+    assert asked(server, "GET", path + "assets/none.js", origin=None) == (404, b"not found\n")
+    for wrong in (b"{", 7):
+        told = asked(server, "POST", path + "answer", wrong)
+        assert told == (400, b'{"error":"this is no question"}')
     status, body = asked(server, "POST", path + "answer", {**QUESTION, "tried": 0})
     assert status == 200 and json.loads(body)["status"] in ("optimal", "feasible")
 
@@ -142,6 +146,7 @@ def test_an_error_says_what_failed() -> None:
 
     error = OSError(errno.EIO, os.strerror(errno.EIO), "build/costs/wide.json")
     assert _refusal(error) == (500, "build/costs/wide.json: Input/output error")
+    assert _refusal(KeyError(7)) == (500, "internal error (KeyError: 7): a fault of pzl, not of your file")
 
 
 def test_no_torch_is_loaded(tmp_path: Path) -> None:

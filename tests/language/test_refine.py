@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.changes.compare import refine_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import refined_text
 from tests.language.rules import WEIGHTS, codes, program, refined
@@ -19,6 +20,7 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
     found = of("refine = measured(24, healed: 0, samples: 1Ki, data: questions)")
     assert found is not None
     assert (found.children, found.healed, found.samples, found.data) == (24, 0, 1024, "questions")
+    assert refine_text(found) == "measured(24, healed: 0, samples: 1024, data: questions)"
     found = of("refine = measured(300)", goal="minimize 2 * loss + 3")
     assert found is not None and (found.children, found.data) == (300, None)
     assert of("refine = none") is None and of("") is None

@@ -63,6 +63,14 @@ def test_every_layer_holds_what_it_was_given_and_no_module_twice(tmp_path):
         assert len(set(map(id, held))) == len(held)
 
 
+def test_a_full_pool_shares_the_weights_of_alike_modules(tmp_path):
+    host = host_of(tmp_path)
+    full = Host(host.model, host.alternatives, pool_bytes=0)
+    full.arrange(full.parent() | {"ffn": (NAMES["ffn"][1],) * 6})
+    weights = {id(w) for layer in layers(full.model) for w in sub_block_of(layer, "ffn").parameters()}
+    assert len(weights) == 3, "of one of six modules"
+
+
 def test_laps_cover_the_forward(tmp_path):
     """Two stretches a layer in each forward, none of them lost, and no hook is left behind."""
     host, watch = host_of(tmp_path), CpuStopwatch()

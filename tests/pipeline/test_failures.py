@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pieces.store import library as shelves
 from puzzledsl.pieces.train import piece_state
+from puzzledsl.pipeline.process import disk_errors
 from tests.commands import said
 from tests.interrupting import faults, pieces_of
 from tests.pipeline.tiny_program import write_tiny_program
@@ -120,3 +122,10 @@ def test_what_cannot_be_read_is_named(
     spoil(program)
     found = fails(program)
     assert f"error[{code}]" in found and message in found
+
+
+@pytest.mark.parametrize("said", ["4096 requested and 12 written", "I/O error (os error 28)", "(os error 2)"])
+def test_a_full_disk_is_told_whichever_library_wrote(said: str) -> None:
+    told = "could not save" if said.endswith(" 2)") else "cannot write `build`: No space left on device"
+    with pytest.raises((DiagnosticError, RuntimeError), match=f"^{told}$"), disk_errors(Path("build")):
+        raise RuntimeError("could not save") from OSError(said)

@@ -49,7 +49,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return case
 
 
-def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:
+def meter(case: Case, work: Path, refine: Refine | None = REFINE) -> Meter:
     search = case.program.searches["best"].model_copy(update={"refine": refine})
     program = case.program.model_copy(update={"searches": {"best": search}})
     given = (case.base / "parent", case.base, case.library, case.jobs, work, Silent())
@@ -93,6 +93,11 @@ def test_what_was_measured_is_not_measured_again(
     monkeypatch.setattr(HealedChildren, "__init__", lambda *_: pytest.fail("the parent runs again"))
     again = meter(case, tmp_path)
     assert [again.loss(solution) for solution in reversed(CHILDREN)] == losses[::-1]
+
+
+def test_a_search_without_refine_has_nothing_to_measure(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="search best has nothing to refine"):
+        meter(case, tmp_path, None)
 
 
 @pytest.mark.parametrize("changes", [{"healed": 0}, {"samples": 24}])

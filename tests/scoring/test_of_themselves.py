@@ -13,7 +13,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.data.tasks import Item, encode_item
 from puzzledsl.ir.base import Where
-from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
+from puzzledsl.ir.nodes import LayerChoice, ReplaceOne, ScoreFromTable
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring import measures, run
@@ -112,3 +112,10 @@ def test_what_a_parent_lacks_is_not_healed() -> None:
     last = HealedReplacement.of(Run(3, 1), 4, without)
     assert last.behind == 3 and last.start == 5
     assert [(link.layer_idx, link.sub_block, link.goal) for link in last.changed] == [(2, "ffn", 8)]
+
+
+def test_a_score_of_a_table_is_not_measured() -> None:
+    program = SimpleNamespace(scores={"kl": SimpleNamespace(method=ScoreFromTable(path="kl.csv"))})
+    given: list[Any] = [program, "kl", *[None] * 6]
+    with pytest.raises(ValueError, match="score kl is not measured, it is read from a table"):
+        _ = run.ScoreInputs(*given).method

@@ -47,6 +47,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.path == "/v1/completions" and asked["stream"] and asked["ignore_eos"]
+        if not asked["prompt"]:
+            self.send_error(400, "an empty prompt")
+            return
         tokens: Queue[bool] = Queue()
         waiting.put((len(asked["prompt"]), asked["max_tokens"], tokens))
         self.send_response(200)

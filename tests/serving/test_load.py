@@ -12,12 +12,12 @@ from statistics import fmean
 import pytest
 
 from puzzledsl.cli.main import run
-from puzzledsl.costs.simulation import Engine, arrivals
+from puzzledsl.costs.simulation import Engine, Request, arrivals
 from puzzledsl.ir.base import Where
 from puzzledsl.ir.nodes import Traffic
 from puzzledsl.ir.tables import LoadCheck, LoadRun
 from puzzledsl.serving import load
-from puzzledsl.serving.load import LoadFailed, figures, patience, served
+from puzzledsl.serving.load import LoadFailed, figures, patience, served, server_command
 from tests.serving.test_clock import few as few_models
 from tests.serving.test_clock import program_in
 
@@ -52,9 +52,20 @@ def test_a_server_that_ends_or_never_answers_is_told(tmp_path: Path) -> None:
         with pytest.raises(LoadFailed, match=reason), served(words, tmp_path, 1, 8, 1):
             pass
     requests = arrivals(Traffic(rate=Fraction(50), at_most=1, where=HERE), (8, 8), 3, seed=0)
-    unanswered = pytest.raises(LoadFailed, match=r"3 of 3 requests unanswered")
-    with served(command(0, 30, 0), tmp_path, 1, 8, 1) as server, unanswered:
-        server.serve(requests, 1)
+    with served(command(0, 30, 0), tmp_path, 1, 8, 1) as server:
+        with pytest.raises(LoadFailed, match="3 of 3 requests unanswered"):
+            server.serve(requests, 1)
+        with pytest.raises(LoadFailed, match="a request failed: HTTP 400"):
+            server.serve([Request(0, 0, 1)], 10)
+
+
+def test_vllm_is_served_by_its_own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PZL_VLLM_VENV", str(tmp_path))
+    assert server_command("vllm") is server_command("mlx") is None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    found = server_command("vllm")
+    assert found is not None and found.startswith(f"{tmp_path}/bin/python -m vllm.entrypoints")
 
 
 SERVING = """

@@ -36,6 +36,7 @@ def test_a_declaration_keeps_what_could_be_read() -> None:
         ("search s of w {{ minimize kl }", "search s of w { minimize kl }"),
         ("search search s of w { minimize kl }", "search s of w { minimize kl }"),
         ("param n Ratio = 2", "param n: Ratio = 2"),
+        ("assert a => b", "assert a implies b"),
         ("let x = f(a b)", "let x = f(a, b)"),
         ("let x = [1, 2, 2 2]", "let x = [1, 2, 2]"),
         ("bld b of w { tokens { = 1B }", "bld b of w { tokens = 1B }"),

@@ -92,7 +92,7 @@ def test_of_quantised_weights_the_scales_are_trained(tmp_path, monkeypatch, alon
     """Codes stay, scales are stored ones; they bring the child nearer where all else is frozen, too."""
     case = make_case(tmp_path, QUANTISED, EndsAssignment.of("parent/parent@int8"))
     if alone:
-        monkeypatch.setattr(train, "prepare_training", scales_alone)
+        monkeypatch.setattr(train.model, "prepare_training", scales_alone)
     run(case, case.out, tmp_path / "work")
     before, after = (load_file(folder / "model.safetensors") for folder in (case.child, case.out))
     for name, weight in before.items():

@@ -21,18 +21,9 @@ from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
+from puzzledsl.families import registry
 from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content
 from puzzledsl.families.family import Family
-from puzzledsl.families.registry import (
-    FAMILIES,
-    BadLiteral,
-    computation_of_config,
-    impossible,
-    needed,
-    refused,
-    shape_of_config,
-    shape_of_literal,
-)
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import DATA_SOURCES, SHAPE
 from puzzledsl.syntax import tree
@@ -57,7 +48,7 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
     ctx, computation, found = settings.ctx, USUAL, None
     try:
         if content := config_content(symbol.file.path.parent / id / "config.json"):
-            found, computation = shape_of_config(content), computation_of_config(content)
+            found, computation = registry.shape_of_config(content), registry.computation_of_config(content)
     except BadConfig as error:
         raise ctx.refuse(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))) from None
     if settings.has("shape"):
@@ -104,16 +95,16 @@ def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
 def read_shape(ctx: Context, call: Constructed) -> Shape:
     """Return the shape of a `shape(…)` call. One with a field that is missing, wrong or impossible is refused."""
     settings = from_call(ctx, call, SHAPE)
-    family = FAMILIES[settings.read("family", "llama")]
+    family = registry.FAMILIES[settings.read("family", "llama")]
     written: dict[str, Any] = {}
     for key in (key for key in settings.table if settings.has(key) and key != "family"):
         by = partial(_state, family=family) if key == "mixer" else None
         written[key] = settings.read(key, 1 if settings.known(key).type is int else REQUIRED, by)
-    settings.need(*needed(family, written))
-    for key, why in refused(family, written):
+    settings.need(*registry.needed(family, written))
+    for key, why in registry.refused(family, written):
         having = [
             f"`{name}`"
-            for name, other in FAMILIES.items()
+            for name, other in registry.FAMILIES.items()
             if other is not family and (key in other.takes or other.literal.get(key) == written[key])
         ]
         help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
@@ -122,11 +113,11 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
     if settings.failed:
         raise Refused
     try:
-        shape = shape_of_literal(family, written)
-    except BadLiteral as error:
+        shape = registry.shape_of_literal(family, written)
+    except registry.BadLiteral as error:
         key, why, help = error.argument, str(error), error.help
     else:
-        if not (wrong := impossible(shape)):
+        if not (wrong := registry.impossible(shape)):
             return shape
         (key, why), help = wrong, ""
         if key == "kv_heads":

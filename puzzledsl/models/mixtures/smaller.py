@@ -27,14 +27,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.frozen import Record
-from puzzledsl.models.least_squares.grams import (
-    TOWARDS_START,
-    Gram,
-    elimination_order,
-    fitted_channels,
-    refit_down,
-    solve_ridge,
-)
+from puzzledsl.models.least_squares import grams
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
 MEASURED_TOKENS = 4096  # tokens on which `damage_order` measures
@@ -121,9 +114,9 @@ def overwrite_downs(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> None:
                 continue
             expert = mixture.experts[e]
             read = mixture.activations(expert, x_TH[routed.tokens]) * routed.weights
-            gram = Gram.zeros(read.shape[1], y_TH.shape[1], read.device)
+            gram = grams.Gram.zeros(read.shape[1], y_TH.shape[1], read.device)
             gram.add(read, missing[routed.tokens])
-            step = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_START)).float()
+            step = grams.solve_ridge(gram.xx, gram.xy, relative=gram.ridge(grams.TOWARDS_START)).float()
             moved = _add(expert.down.weight, step.T)
             missing.index_add_(0, routed.tokens, read @ moved.T, alpha=-1)
 
@@ -166,9 +159,9 @@ def _router_step(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Tensor:
         slope_NH = routed.weights * (mixture.outputs(e, x_TH[tokens]) - made[tokens])
         square_N1 = slope_NH.square().sum(1, keepdim=True)
         root = square_N1.clamp_min(1e-30).sqrt()
-        gram = Gram.zeros(x_TH.shape[1], 1, x_TH.device)
+        gram = grams.Gram.zeros(x_TH.shape[1], 1, x_TH.device)
         gram.add(x_TH[tokens] * root, (slope_NH * missing[tokens]).sum(1, keepdim=True) / root)
-        row = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(ROUTER_RIDGE)).float()
+        row = grams.solve_ridge(gram.xx, gram.xy, relative=gram.ridge(ROUTER_RIDGE)).float()
         steps.append(row[:, 0])
         missing.index_add_(0, tokens, slope_NH * (x_TH[tokens] @ row), alpha=-1)
     return torch.stack(steps)
@@ -261,11 +254,11 @@ def _one_of_several(
     wanted = torch.zeros_like(x_NH)
     for i, e in enumerate(members):
         wanted += mixture.outputs(e, x_NH) * weights_NG[:, i, None]
-    gram = Gram.zeros(read.shape[1], wanted.shape[1], read.device)
+    gram = grams.Gram.zeros(read.shape[1], wanted.shape[1], read.device)
     gram.add(read, wanted)
     shares = weights_NG.sum(0) / total_N1.sum()
     downs = [part.down.weight.float().T * share for part, share in zip(parts, shares, strict=True)]
-    kept, down_CH = fitted_channels(gram, torch.cat(downs).double(), width)
+    kept, down_CH = grams.fitted_channels(gram, torch.cat(downs).double(), width)
     return stacked(parts).channels(kept).with_down(down_CH.T.float())
 
 
@@ -273,11 +266,11 @@ def _row(mixture: Mixture, members: list[int], x_NH: Tensor, logits_NG: Tensor) 
     own = mixture.router[members[0]].float()
     if len(members) == 1:
         return own
-    gram = Gram.zeros(x_NH.shape[1], 1, x_NH.device)
+    gram = grams.Gram.zeros(x_NH.shape[1], 1, x_NH.device)
     bias_G = 0.0 if mixture.bias is None else (mixture.bias[members] - mixture.bias[members[0]]).float()
     gram.add(x_NH, (logits_NG + bias_G).logsumexp(1, keepdim=True))
     start = own[:, None].double()
-    return solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(ROW_RIDGE))[:, 0].float()
+    return grams.solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(ROW_RIDGE))[:, 0].float()
 
 
 def narrow(mixture: Mixture, x_TH: Tensor, width: int) -> Mixture:
@@ -296,11 +289,11 @@ def narrow(mixture: Mixture, x_TH: Tensor, width: int) -> Mixture:
 
 
 def _narrower(expert: Expert, read_NW: Tensor, width: int) -> Expert:
-    gram = Gram.zeros(expert.width, 0, read_NW.device)
+    gram = grams.Gram.zeros(expert.width, 0, read_NW.device)
     gram.add(read_NW)
-    order = elimination_order(gram.xx, expert.down.weight.T)
+    order = grams.elimination_order(gram.xx, expert.down.weight.T)
     kept = order[len(order) - width :].sort().values
-    return expert.channels(kept).with_down(refit_down(gram, expert.down.weight.T, kept).T.float())
+    return expert.channels(kept).with_down(grams.refit_down(gram, expert.down.weight.T, kept).T.float())
 
 
 def smaller(

@@ -30,16 +30,8 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.errors import NoRoomForPiece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after, walk_layers
-from puzzledsl.pieces.train.piece_state import (
-    CHECK,
-    EVALUATE,
-    STEP,
-    Downloads,
-    MicroBatches,
-    PieceState,
-    uploaded,
-)
 from puzzledsl.pieces.train.stage import Enter, SavedState, write_finished
 from puzzledsl.plan.flop import layer_work
 
@@ -136,7 +128,7 @@ class Activations:
         device = torch.device("cpu") if on_host else self._runner.device
         with replacing(self._path(layer_idx)) as temporary:
             reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
-            leaving, downloads = self._map(temporary), Downloads()
+            leaving, downloads = self._map(temporary), piece_state.Downloads()
             with Sealing(temporary) as sealing:
                 places = iter([leaving[where] for where in self._batches])
 
@@ -145,7 +137,7 @@ class Activations:
                     place.copy_(content_BSH)
                     sealing.add(place.view(torch.uint8).numpy().data)
 
-                batches = uploaded((entering[where] for where in self._batches), device)
+                batches = piece_state.uploaded((entering[where] for where in self._batches), device)
                 for number, batch in enumerate(batches):
                     downloads.add(visit(number, batch), put)
                 downloads.finish()
@@ -171,7 +163,7 @@ def _layers_in(work: Path) -> list[int]:
 
 
 def sweep(
-    model: PreTrainedModel, order: Order, enter: Enter, progress: Progress, micro: MicroBatches
+    model: PreTrainedModel, order: Order, enter: Enter, progress: Progress, micro: piece_state.MicroBatches
 ) -> None:
     """Make the pieces of an order, layer by layer; call `enter` for each whose file is written.
 
@@ -209,7 +201,10 @@ def _batches(budget: Budget) -> list[slice]:
 
 
 def _train(
-    pieces: Sequence[PieceState], activations: Activations, budget: Budget, micro: MicroBatches
+    pieces: Sequence[piece_state.PieceState],
+    activations: Activations,
+    budget: Budget,
+    micro: piece_state.MicroBatches,
 ) -> None:
     """Run the parent's layer once over all tokens, and pass every batch to the layer's pieces."""
     layer_idx, held_out_batches = activations.layer_idx, -(-budget.held_out // budget.batch)
@@ -217,12 +212,12 @@ def _train(
 
     def visit(number: int, hidden_BSH: Tensor) -> Tensor:
         if number >= held_out_batches:
-            leaving_BSH = micro.through(layer_idx, pieces, hidden_BSH, STEP)
+            leaving_BSH = micro.through(layer_idx, pieces, hidden_BSH, piece_state.STEP)
             if is_checked_after(number + 1 - held_out_batches, budget.steps):
-                micro.through(layer_idx, pieces, held_out[0], CHECK)
+                micro.through(layer_idx, pieces, held_out[0], piece_state.CHECK)
             return leaving_BSH
         held_out.append(hidden_BSH)
-        leaving_BSH = micro.through(layer_idx, pieces, hidden_BSH, EVALUATE)
+        leaving_BSH = micro.through(layer_idx, pieces, hidden_BSH, piece_state.EVALUATE)
         if len(held_out) == held_out_batches:
             for piece in pieces:
                 piece.begin()
@@ -230,4 +225,4 @@ def _train(
 
     activations.step(visit, on_host=micro.blocks < budget.batch)
     for hidden_BSH in held_out if budget.steps else ():
-        micro.through(layer_idx, pieces, hidden_BSH, EVALUATE)
+        micro.through(layer_idx, pieces, hidden_BSH, piece_state.EVALUATE)

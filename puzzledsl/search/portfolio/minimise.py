@@ -22,16 +22,8 @@ import numpy as np
 from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cpsat
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
+from puzzledsl.search.problem import instance
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.instance import (
-    Effort,
-    Outcome,
-    Presolved,
-    Problem,
-    is_unfinished,
-    paths_of,
-    presolve,
-)
 from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
 
 CASES = "cases"
@@ -40,14 +32,14 @@ LONG = 3  # least layers of the requirement: of two it is a table
 AT_ONCE = 4_000  # cases that are bounded in one array
 FIRST_PRICES = (0.5, 1.0, 2.0)  # first prices, as multiples of the whole problem's
 
-Solve = Callable[[Problem, Bound, int], Outcome]
+Solve = Callable[[instance.Problem, Bound, int], instance.Outcome]
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
     """Cases of a problem, [case][k]: the statements that may hold. `statement[column]`: the one it makes true, -1 for none."""
 
-    problem: Problem
+    problem: instance.Problem
     statement: Ints
     cases: Ints
 
@@ -74,7 +66,7 @@ class Cases:
         return found
 
 
-def cases_of(problem: Problem) -> Cases | None:
+def cases_of(problem: instance.Problem) -> Cases | None:
     """Return the fewest cases that a formula of a problem gives; None if all give too many."""
     pool, found = problem.normal, list[tuple[int, Count]]()
     for formula in pool.formulas:
@@ -90,7 +82,7 @@ def cases_of(problem: Problem) -> Cases | None:
     return None
 
 
-def _mark(problem: Problem, statement: Ints, number: int, part: int) -> bool:
+def _mark(problem: instance.Problem, statement: Ints, number: int, part: int) -> bool:
     """Mark the columns that make a statement true; False if it is no disjunction of atoms, or one of them has a mark."""
     nodes = problem.normal.nodes
     node = nodes[part]
@@ -148,30 +140,30 @@ EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 FIRST_S = 0.1
 CP_SAT = "CP-SAT"
 EARLIER = "an earlier goal"
-NONE = Outcome(proven=True, proved_by="presolve")
+NONE = instance.Outcome(proven=True, proved_by="presolve")
 
 
 def minimise(
-    problem: Problem,
-    effort: Effort,
+    problem: instance.Problem,
+    effort: instance.Effort,
     canonical: bool = True,
     at_least: int | None = None,
     bound: Bound | None = None,
     at_most: int | None = None,
     start: Ints | None = None,
-) -> Outcome:
+) -> instance.Outcome:
     """Find a best answer of a problem: the canonical one unless `canonical` is False or a gap stopped the proof early.
 
     `at_least`: a lower bound on the sum that is already proven, for example by a relaxation. `bound`: the problem's Lagrangian
     bound, if it is known. `at_most`: consider only answers with a sum up to this; "no answer" then means none of these. `start`:
     an answer that is known.
     """
-    presolved = presolve(problem, quick=True, deadline=effort.deadline)
+    presolved = instance.presolve(problem, quick=True, deadline=effort.deadline)
     if presolved is None:
         return NONE
     value = None if start is None else problem.goal.of(start)
-    known = Outcome(start, value, at_least, False, found_by=EARLIER)
-    if problem.formulas and is_unfinished(presolved.problem.diagram):
+    known = instance.Outcome(start, value, at_least, False, found_by=EARLIER)
+    if problem.formulas and instance.is_unfinished(presolved.problem.diagram):
         short = replace(slice_of(effort, EARLY), labels=0)
         known = _minimise(presolved, short, canonical, known, None, at_most)
         if known.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
@@ -179,7 +171,7 @@ def minimise(
         cases = None if effort.work is not None else cases_of(presolved.problem)
         if cases is not None:
             return _minimise(presolved, effort, canonical, known, None, at_most, cases)
-        presolved = presolve(problem, deadline=effort.deadline)
+        presolved = instance.presolve(problem, deadline=effort.deadline)
         if presolved is None:
             return NONE
     if presolved.problem is not problem:
@@ -188,14 +180,14 @@ def minimise(
 
 
 def _minimise(
-    presolved: Presolved,
-    effort: Effort,
+    presolved: instance.Presolved,
+    effort: instance.Effort,
     canonical: bool,
-    known: Outcome,
+    known: instance.Outcome,
     bound: Bound | None,
     at_most: int | None,
     cases: Cases | None = None,
-) -> Outcome:
+) -> instance.Outcome:
     """Minimise a presolved problem, starting from the answer and bound in `known`; case by case if there are `cases`."""
     problem, origin = presolved.problem, presolved.origin
     if bound is None:
@@ -208,7 +200,7 @@ def _minimise(
         ledger.better(np.searchsorted(origin, known.chosen), known.value, known.found_by)
     if cases is not None:
 
-        def of_case(part: Problem, bound: Bound, most: int) -> Outcome:
+        def of_case(part: instance.Problem, bound: Bound, most: int) -> instance.Outcome:
             at_most = None if ledger.value is None else most  # a limit spares the search for a first answer
             return minimise(part, replace(effort, gap=0.0), canonical, bound=bound, at_most=at_most)
 
@@ -218,7 +210,7 @@ def _minimise(
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
-def _soon(effort: Effort) -> float:
+def _soon(effort: instance.Effort) -> float:
     """Return the deadline of a bound or a first answer: a search whose time is over has both, too."""
     return max(effort.deadline, monotonic() + FIRST_S)
 
@@ -230,10 +222,10 @@ class Portfolio:
         self.ledger, self.canonical = ledger, canonical
         self.problem, self.bound, self.effort = ledger.problem, ledger.bound, ledger.effort
 
-    def run(self) -> Outcome:
+    def run(self) -> instance.Outcome:
         """Find a first answer, by a beam where a diagram tells answers apart, else by repair, then a beam; then take turns."""
         ledger, effort, problem = self.ledger, self.effort, self.problem
-        structured = paths_of(problem) is not None
+        structured = instance.paths_of(problem) is not None
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
         if ledger.at_most is None and (ledger.value is None or ledger.value > ledger.lower):
@@ -282,7 +274,7 @@ class Portfolio:
             share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
 
-    def cpsat(self, effort: Effort) -> bool:
+    def cpsat(self, effort: instance.Effort) -> bool:
         """Search the columns that are left by CP-SAT. Return True if the ledger's answer is then proven."""
         ledger, known = self.ledger, self.ledger.value
         if known is None or ledger.lower < known:
@@ -297,12 +289,12 @@ class Portfolio:
             ledger.better(first, ledger.value, CP_SAT)
         return ledger.value is None or ledger.close_enough()
 
-    def _better(self, effort: Effort) -> Outcome:
+    def _better(self, effort: instance.Effort) -> instance.Outcome:
         """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
-            return Outcome(proven=True)
+            return instance.Outcome(proven=True)
         core, before = ledger.problem.only(keep), ledger.value
         hint = None
         if ledger.chosen is not None:
@@ -316,7 +308,7 @@ class Portfolio:
         return found
 
 
-def slice_of(effort: Effort, work: float) -> Effort:
+def slice_of(effort: instance.Effort, work: float) -> instance.Effort:
     """Return the effort of one turn: `work` deterministic seconds, one worker and seed 0, so that its result is deterministic."""
     left = work if effort.work is None else min(work, effort.work)
     return replace(effort, work=left, workers=1, seed=0)
@@ -327,7 +319,7 @@ REPAIR = 50_000  # layers of formulas looked at by a repair: about .2 s
 LOCAL = 8  # most layers of a broken formula that one column may mend
 
 
-def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
+def find_incumbent(problem: instance.Problem, bound: Bound, deadline: float = inf) -> Ints | None:
     """Repair the cheapest columns at the bound's prices, one by one, first for formulas, then for rows; None if that fails."""
     columns, rows = problem.columns, problem.matrix
     reduced = bound.reduced.astype(np.float64)
@@ -380,7 +372,7 @@ def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Int
     return None
 
 
-def _broken(problem: Problem, parts: Iterable[int], answers: Ints) -> Ints:
+def _broken(problem: instance.Problem, parts: Iterable[int], answers: Ints) -> Ints:
     """Return the number of formulas, of `parts`, that each answer [answer][layer] breaks."""
     broken = np.zeros(len(answers), dtype=np.int64)
     for part in parts:

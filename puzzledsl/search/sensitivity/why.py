@@ -19,15 +19,7 @@ import numpy as np
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables.answers import (
-    Assignment,
-    Margin,
-    Move,
-    Regret,
-    SearchResult,
-    SubBlockRegrets,
-    WhyResult,
-)
+from puzzledsl.ir.tables import answers
 from puzzledsl.ir.tables.summed import CostTable, ScoreTable
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.infeasible.explain import Group, groups_of
@@ -51,7 +43,7 @@ class Standing:
 
     least: Fraction | None
     most: Fraction | None
-    layers: tuple[Assignment, ...] | None = None
+    layers: tuple[answers.Assignment, ...] | None = None
     batches: Mapping[str, int] | None = None
 
     @property
@@ -189,7 +181,7 @@ def why_search(
     *,
     time_s: float = TIME_S,
     layers: Sequence[int] | None = None,
-) -> WhyResult | SearchResult:
+) -> answers.WhyResult | answers.SearchResult:
     """Compute the regrets of every alternative of `layers`; by default of all layers, and the margins too.
 
     Return the search's own result if it has no solution. Raises DiagnosticError if a table is missing or incomplete.
@@ -199,7 +191,7 @@ def why_search(
 
 def why_built(
     builder: Builder, time_s: float, layers: Sequence[int] | None = None
-) -> WhyResult | SearchResult:
+) -> answers.WhyResult | answers.SearchResult:
     """Compute regrets, and margins without `layers`, of a builder's search. Its inputs are checked already."""
     effort, tables = Effort.of(time_s), builder.tables
     root = standing(builder.all(), effort)
@@ -215,7 +207,7 @@ def why_built(
     assert root.layers is not None
     margins = tuple(_margins(builder, root, effort)) if layers is None else ()
     objective = Child(tables, root.layers, root.batches or {}).linear(tables.search.objective)
-    return WhyResult(
+    return answers.WhyResult(
         search=tables.search.name,
         sense=tables.search.sense,
         objective=float(objective),
@@ -226,7 +218,7 @@ def why_built(
     )
 
 
-def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[Margin]:
+def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[answers.Margin]:
     search = builder.tables.search.model_copy(update={"preferences": (), "solutions": 1})
     for group in groups_of(search.requirements):
         requirement = search.requirements[group[0]]
@@ -236,9 +228,9 @@ def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[Margi
                 break
             own = builder.for_requirements(moved).all()
             least, most = difference(standing(own, effort), root)
-            figures.append(Move(kind=kind, by=by, bound=bound, at_least=least, at_most=most))
+            figures.append(answers.Move(kind=kind, by=by, bound=bound, at_least=least, at_most=most))
         line, text, because = requirement.where.line, written(requirement), requirement.because
-        yield Margin(line=line, text=text, because=because, moves=tuple(figures))
+        yield answers.Margin(line=line, text=text, because=because, moves=tuple(figures))
 
 
 def difference(after: Standing, root: Standing) -> tuple[float | None, float | None]:
@@ -258,7 +250,9 @@ def _figure(value: Fraction) -> float | None:
     return None if value >= INFINITE / 2 else float(max(value, -INFINITE / 10**200))
 
 
-def _sub_blocks(root: Standing, pins: Sequence[Pin], optima: Sequence[Standing]) -> Iterator[SubBlockRegrets]:
+def _sub_blocks(
+    root: Standing, pins: Sequence[Pin], optima: Sequence[Standing]
+) -> Iterator[answers.SubBlockRegrets]:
     assert root.layers is not None
     pairs = zip(pins, optima, strict=True)
     for (layer, sub_block), group in groupby(pairs, key=lambda pair: (pair[0].layer, pair[0].sub_block)):
@@ -267,8 +261,8 @@ def _sub_blocks(root: Standing, pins: Sequence[Pin], optima: Sequence[Standing])
         for pin, after in group:
             least, most = difference(root if pin.alternative == chosen else after, root)
             least = None if least is None else max(least, 0.0)
-            regrets.append(Regret(alternative=pin.alternative, at_least=least, at_most=most))
-        yield SubBlockRegrets(layer=layer, sub_block=sub_block, chosen=chosen, regrets=tuple(regrets))
+            regrets.append(answers.Regret(alternative=pin.alternative, at_least=least, at_most=most))
+        yield answers.SubBlockRegrets(layer=layer, sub_block=sub_block, chosen=chosen, regrets=tuple(regrets))
 
 
 Kind = Literal["tighter", "looser", "up", "down", "without"]

@@ -1,24 +1,30 @@
 """A child on disk: the same logits however it is loaded, the same bytes however often it is written."""
 
 import json
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
+from puzzledsl.child.checkpoint import remote
 from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint, load_child
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
 from puzzledsl.child.definition import WouldOverwrite
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models import families
 from puzzledsl.models.errors import NoSuchLayer, NotAChild, PieceDoesNotFit
 from puzzledsl.models.families.access import layers as layers_of
 from puzzledsl.models.families.load import load_parent, load_tokenizer
@@ -271,6 +277,23 @@ def test_the_config_speaks_decilm(tmp_path: Path) -> None:
     read = made.with_remote_code().config.block_configs  # attributes, as runtimes read them
     assert (read[1].attention.n_heads_in_group, read[2].ffn.intermediate_size) == (4, 20)
     assert not hasattr(read[2].ffn, "unheard_of")
+
+
+def test_the_model_code_is_a_llama_s_before_an_export_names_another_family(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the places of the sub-blocks are filled in."""
+    made = Made(tmp_path, [*MIXED, (GqaAttention(kv_heads=1, heads=3), F)])
+    beside, tokens = ModuleType("beside"), tiny_tokens(2, 12)
+    beside.__path__ = [*remote.__path__, *families.__path__]
+    monkeypatch.setitem(sys.modules, "beside", beside)
+    code = import_module("beside.modeling_decilm")
+    places = (("self_attn", ("input_layernorm",), True), ("mlp", ("post_attention_layernorm",), False))
+    monkeypatch.setattr(code, "PARTS", {"full_attention": places})
+    config = code.DeciLMConfig(**json.loads((made.out / "config.json").read_text()))
+    model = code.DeciLMForCausalLM(config).eval()
+    model.load_state_dict(load_file(made.out / "model.safetensors"))
+    assert torch.equal(model(tokens).logits, made.child(tokens).logits)
 
 
 def test_a_remote_model_saves_and_loads_again(tmp_path: Path) -> None:

@@ -7,15 +7,9 @@ import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.progress import Silent
+from puzzledsl.child.healing import layer
 from puzzledsl.child.healing import layer as experts
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
-from puzzledsl.child.healing.layer import (
-    ExpertByExpert,
-    SplitMixture,
-    StackedExperts,
-    expert_steps,
-    ridge_of,
-)
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
@@ -41,18 +35,18 @@ def inputs(*size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("kind", [StackedExperts, ExpertByExpert])
+@pytest.mark.parametrize("kind", [layer.StackedExperts, layer.ExpertByExpert])
 def test_split_before_its_down_projections_a_mixture_gives_the_same_and_holds_each_experts_own(
-    family: str, kind: type[StackedExperts | ExpertByExpert]
+    family: str, kind: type[layer.StackedExperts | layer.ExpertByExpert]
 ):
     block, x = mixture(family), inputs(2, 9)
-    made, split = block(x), kind(SplitMixture(block))
-    found = split.down(split(x)) if isinstance(split, StackedExperts) else split(x)
+    made, split = block(x), kind(layer.SplitMixture(block))
+    found = split.down(split(x)) if isinstance(split, layer.StackedExperts) else split(x)
     assert torch.allclose(found, made[0] if isinstance(made, tuple) else made, atol=1e-5)
     fitted, own = split.fitted(), weights_of(block)
     assert set(fitted) == {name for name in own if ".down_proj." in name}
     assert all(torch.equal(weight, own[name]) for name, weight in fitted.items())
-    matrices = [split.down.weight] if isinstance(split, StackedExperts) else split.matrices_HP
+    matrices = [split.down.weight] if isinstance(split, layer.StackedExperts) else split.matrices_HP
     for matrix in matrices:
         matrix.zero_()
     assert not any(weight.any() for weight in fitted.values())
@@ -63,20 +57,20 @@ def test_split_before_its_down_projections_a_mixture_gives_the_same_and_holds_ea
 def test_fitted_one_after_another_experts_reach_the_fit_of_all_together(
     family: str, monkeypatch: pytest.MonkeyPatch
 ):
-    split = SplitMixture(mixture(family))
+    split = layer.SplitMixture(mixture(family))
     x, weight = inputs(512), inputs(512).abs()[:, :1]
     wanted = torch.randn(512, 48, generator=torch.Generator().manual_seed(1))
     gram = Gram.zeros(sum(split.sizes), 48)
-    gram.add(StackedExperts(split)(x) * weight, wanted)
-    last = ExpertByExpert(split)
-    ridge = ridge_of(last, x, weight, RIDGE_TOKENS)
+    gram.add(layer.StackedExperts(split)(x) * weight, wanted)
+    last = layer.ExpertByExpert(split)
+    ridge = layer.ridge_of(last, x, weight, RIDGE_TOKENS)
     mean = float(gram.xx.diagonal().mean())
     assert 0 < ridge < gram.ridge(RIDGE_TOKENS) * mean, "a token does not read all experts"
     together = solve_ridge(gram.xx, gram.xy, relative=ridge / mean).T.float()
     distances = []
     for sweeps in (1, 5, 200):
         monkeypatch.setattr(experts, "SWEEPS", sweeps)
-        steps = torch.cat(expert_steps(last, x, weight, wanted, ridge), 1)
+        steps = torch.cat(layer.expert_steps(last, x, weight, wanted, ridge), 1)
         distances.append(float((steps - together).norm() / together.norm()))
     assert distances[0] > distances[1] > distances[2]
     assert distances[2] < 1e-3

@@ -15,13 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.errors import (
-    DamagedWeights,
-    NoCheckpoint,
-    UnknownFamily,
-    UnreadableCheckpoint,
-    WeightsDontFit,
-)
+from puzzledsl.models import errors
 from puzzledsl.models.families.access import (
     family_of,
     layers,
@@ -74,7 +68,9 @@ def test_a_tied_head_in_the_file_is_the_embedding(parent: Path) -> None:
     path, expected = parent / "model.safetensors", load_parent(parent)
     edit_config(parent, tie_word_embeddings=True)
     found = refused(load_parent, parent)
-    assert found.kind == WeightsDontFit and "`lm_head.weight` is not the embedding; set" in found.message
+    assert (
+        found.kind == errors.WeightsDontFit and "`lm_head.weight` is not the embedding; set" in found.message
+    )
     save_file(load_file(path) | {"lm_head.weight": load_file(path)["model.embed_tokens.weight"]}, path)
     loaded = load_parent(parent)
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
@@ -114,19 +110,19 @@ def test_no_checkpoint(parent: Path, tmp_path: Path) -> None:
         (load_parent, tmp_path),
         (load_tokenizer, tmp_path),
     ):
-        assert refused(load, path).kind == NoCheckpoint
+        assert refused(load, path).kind == errors.NoCheckpoint
     (parent / "model.safetensors").rename(parent / "pytorch_model.bin")
     found = refused(load_parent, parent)
-    assert found.kind == NoCheckpoint and "safetensors" in found.message
+    assert found.kind == errors.NoCheckpoint and "safetensors" in found.message
     CONFIG_MAPPING["gpt2"](n_layer=1).save_pretrained(tmp_path)
     found = refused(load_parent, tmp_path)
-    assert found.kind == UnknownFamily and "gpt2" in found.message
+    assert found.kind == errors.UnknownFamily and "gpt2" in found.message
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_a_bad_config_is_a_diagnostic(parent: Path, text: str) -> None:
     (parent / "config.json").write_text(text)
-    assert refused(load_parent, parent).kind == UnreadableCheckpoint
+    assert refused(load_parent, parent).kind == errors.UnreadableCheckpoint
 
 
 LARGE = {"num_hidden_layers": 900, "hidden_size": 1 << 19, "vocab_size": 1 << 25}
@@ -145,7 +141,7 @@ def test_sizes_that_are_not_those_of_the_weights(parent: Path, changes: dict[str
     """Nothing is allocated for large ones: the files say that there is no such model before one is made."""
     edit_config(parent, **changes)
     found = refused(load_parent, parent)
-    assert found.kind == WeightsDontFit and words in found.message
+    assert found.kind == errors.WeightsDontFit and words in found.message
 
 
 # ---------------------------------------------------------------- damaged files
@@ -184,7 +180,7 @@ def test_shards_are_one_model(parent: Path) -> None:
     path = parent / "model-00002-of-00002.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     found = refused(load_parent, parent)
-    assert found.kind == DamagedWeights and path.name in found.message and "truncated" in found.message
+    assert found.kind == errors.DamagedWeights and path.name in found.message and "truncated" in found.message
 
 
 @pytest.mark.parametrize("cut", [0, 4, 8, 100, 2000, -10])
@@ -192,7 +188,7 @@ def test_a_truncated_file(parent: Path, cut: int) -> None:
     path = parent / "model.safetensors"
     path.write_bytes(path.read_bytes()[:cut])
     found = refused(load_parent, parent)
-    assert found.kind == DamagedWeights and path.name in found.message
+    assert found.kind == errors.DamagedWeights and path.name in found.message
 
 
 @pytest.mark.parametrize(
@@ -202,14 +198,14 @@ def test_an_index_cannot_leave_the_directory(parent: Path, name: str) -> None:
     where = sharded(parent)
     write_index(parent, where | {"lm_head.weight": name})
     found = refused(load_parent, parent)
-    assert found.kind == DamagedWeights and "not the name of a .safetensors file" in found.message
+    assert found.kind == errors.DamagedWeights and "not the name of a .safetensors file" in found.message
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "[" * 10**5])
 def test_an_index_that_is_none(parent: Path, content: str) -> None:
     sharded(parent)
     (parent / INDEX).write_text(content)
-    assert refused(load_parent, parent).kind == DamagedWeights
+    assert refused(load_parent, parent).kind == errors.DamagedWeights
 
 
 def test_shards_that_are_mixed_up(parent: Path) -> None:
@@ -217,7 +213,7 @@ def test_shards_that_are_mixed_up(parent: Path) -> None:
     swap = {"model-00001-of-00002.safetensors": "model-00002-of-00002.safetensors"}
     swap |= {value: key for key, value in swap.items()}
     write_index(parent, {name: swap[file] for name, file in where.items()})
-    assert refused(load_parent, parent).kind == DamagedWeights
+    assert refused(load_parent, parent).kind == errors.DamagedWeights
     write_index(parent, where | {"model.extra.weight": "model-00001-of-00002.safetensors"})
     assert "model.extra.weight" in str(refused(load_parent, parent))
     (parent / "model-00001-of-00002.safetensors").unlink()
@@ -229,7 +225,7 @@ def test_shards_that_are_mixed_up(parent: Path) -> None:
 def test_absurd_sizes(parent: Path, name: str, value: object) -> None:
     edit_config(parent, **{name: value})
     found = refused(load_parent, parent)
-    assert found.kind == UnreadableCheckpoint and name in found.message
+    assert found.kind == errors.UnreadableCheckpoint and name in found.message
 
 
 def header(entries: object, size: int = 64) -> bytes:
@@ -250,7 +246,7 @@ LIES: list[Any] = [
 def test_an_entry_that_lies(tmp_path: Path, entry: object) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(header({"a": entry}))
-    assert refused(open_file, path).kind == DamagedWeights
+    assert refused(open_file, path).kind == errors.DamagedWeights
 
 
 @settings(max_examples=60, deadline=None)

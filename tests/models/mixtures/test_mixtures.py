@@ -8,16 +8,8 @@ from torch import Tensor
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
+from puzzledsl.models.mixtures import smaller
 from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, owning_downs
-from puzzledsl.models.mixtures.smaller import (
-    damage_order,
-    groups_of,
-    merge,
-    narrow,
-    overwrite_downs,
-    reap,
-    refit_router,
-)
 
 HIDDEN, WIDTH, EXPERTS = 16, 12, 6
 
@@ -25,7 +17,7 @@ HIDDEN, WIDTH, EXPERTS = 16, 12, 6
 def refit_downs(made: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
     """Return a mixture with down projections fitted to y."""
     fitted = owning_downs(made)
-    overwrite_downs(fitted, x_TH, y_TH)
+    smaller.overwrite_downs(fitted, x_TH, y_TH)
     return fitted
 
 
@@ -78,7 +70,7 @@ def test_a_mixture_is_transformers_own(changes):
 
 def test_the_first_expert_to_go_is_the_one_that_is_missed_least():
     full = mixture()
-    order = damage_order(full, SEEN, full(SEEN))
+    order = smaller.damage_order(full, SEEN, full(SEEN))
     left = list(range(EXPERTS))
     for gone in order[:-1]:
         without = {e: error(full.only([other for other in left if other != e]), full, SEEN) for e in left}
@@ -94,7 +86,7 @@ def test_reap_ranks_by_weighted_norms():
         (full.outputs(e, SEEN).norm(dim=1, keepdim=True) * weights)[numbers == e].mean()
         for e in range(EXPERTS)
     ]
-    assert torch.allclose(torch.tensor(reap(full, SEEN)), torch.stack(norms), rtol=1e-5)
+    assert torch.allclose(torch.tensor(smaller.reap(full, SEEN)), torch.stack(norms), rtol=1e-5)
 
 
 def test_refitted_downs_and_then_a_refitted_router_lower_the_error_on_unseen_tokens():
@@ -102,15 +94,15 @@ def test_refitted_downs_and_then_a_refitted_router_lower_the_error_on_unseen_tok
     fewer = full.only([0, 1, 2, 3])
     fitted = refit_downs(fewer, SEEN, full(SEEN))
     assert error(fitted, full) < 0.9 * error(fewer, full)
-    assert error(refit_router(fitted, SEEN, full(SEEN)), full) < error(fitted, full)
+    assert error(smaller.refit_router(fitted, SEEN, full(SEEN)), full) < error(fitted, full)
 
 
 def test_a_router_that_is_right_already_stays_and_a_step_of_it_is_undone_by_the_fit():
     full = mixture()
-    assert torch.equal(refit_router(full, SEEN, full(SEEN)).router, full.router)
+    assert torch.equal(smaller.refit_router(full, SEEN, full(SEEN)).router, full.router)
     step = 0.1 * torch.randn(EXPERTS, HIDDEN, generator=torch.Generator().manual_seed(3))
     moved = replace(full, router=full.router + step)
-    assert error(refit_router(moved, SEEN, full(SEEN)), full) < 0.3 * error(moved, full)
+    assert error(smaller.refit_router(moved, SEEN, full(SEEN)), full) < 0.3 * error(moved, full)
 
 
 def test_channels_that_do_the_same_are_eliminated_without_loss():
@@ -123,7 +115,7 @@ def test_channels_that_do_the_same_are_eliminated_without_loss():
         )
         for e in full.experts
     ]
-    assert error(narrow(replace(full, experts=doubled), SEEN, WIDTH), full) < 0.03
+    assert error(smaller.narrow(replace(full, experts=doubled), SEEN, WIDTH), full) < 0.03
 
 
 def test_merging_copies_of_an_expert_loses_next_to_nothing():
@@ -132,9 +124,9 @@ def test_merging_copies_of_an_expert_loses_next_to_nothing():
     copies = [*full.experts, full.experts[0].channels(order)]
     router = torch.cat([full.router, full.router[:1]])
     twice = replace(full, router=router, experts=copies, top_k=3)
-    groups = groups_of(twice, list(range(EXPERTS)), SEEN)
+    groups = smaller.groups_of(twice, list(range(EXPERTS)), SEEN)
     assert groups[0] == [0, EXPERTS]
-    pair = refit_downs(merge(twice, groups, SEEN, WIDTH), SEEN, twice(SEEN))
+    pair = refit_downs(smaller.merge(twice, groups, SEEN, WIDTH), SEEN, twice(SEEN))
     fewer = refit_downs(twice.only(range(EXPERTS)), SEEN, twice(SEEN))
     assert error(pair, twice) < error(fewer, twice) + 0.05
 

@@ -78,6 +78,8 @@ def test_missing_and_damaged_pieces_are_named(tmp_path: Path) -> None:
     assert not library.has("a") and code_of(library, "a")[0] == "E1302"
     put(library, "a")
     assert library.has("a") and file.read_bytes() == whole
+    (tmp_path / "index.jsonl").write_text("[]\n")
+    assert refused(Library(tmp_path).pieces).message.endswith("no JSON object")
 
 
 @settings(deadline=None, max_examples=cases(30))

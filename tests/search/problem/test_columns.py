@@ -7,6 +7,7 @@ import numpy as np
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.label_setting.labels import best_of_each
 from puzzledsl.search.problem.columns import Columns
+from puzzledsl.search.problem.residuals import TRUE, Residuals
 from tests.search.integer_problems import every_model, random_problem
 
 WHOLE, GONE = (LayerAssignment(attention=name, ffn=name) for name in ("parent", "noop"))
@@ -40,3 +41,17 @@ def test_the_largest_sum_below_a_rank() -> None:
                     s for s in sums if problem.goal.rank(s) < rank or (ties and problem.goal.rank(s) == rank)
                 ]
                 assert problem.largest_below(Fraction(rank), ties=ties) == max(below, default=least - 1), seed
+
+
+def test_counts_and_sums_and_their_opposites_hold_where_they_should() -> None:
+    """Of layers that may be dropped; sums of more numbers than are compared by their effect, too."""
+    pool = Residuals(Columns.of(((WHOLE, GONE),) * 12))
+    gone = [pool.atom(layer, 0b10) for layer in range(12)]
+    powers = pool.sum_within({layer: (0, 2**layer) for layer in range(12)}, 3, 5)
+    one = pool.count(gone[:3], 1, 1)
+    for bits in range(16):
+        found = [pool.every(gone[:2]), pool.count(gone[:2], 2, 2), one, pool.opposite(one), powers]
+        for layer in range(12):
+            found = [pool.assign(formula, layer, bits >> layer & 1) for formula in found]
+        both, single = bits & 3 == 3, (bits & 7).bit_count() == 1
+        assert [each == TRUE for each in found] == [both, both, single, not single, 3 <= bits <= 5]

@@ -23,6 +23,7 @@ from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import acceptable, all_children, objective
+from tests.search.auto_instances import auto_searches
 from tests.search.instances import Instance, problems
 from tests.search.run_instances import run_instance
 
@@ -64,7 +65,7 @@ def said(result: WhyResult) -> dict[Place, Regret]:
     return {(s.layer, s.sub_block, r.alternative): r for s in result.sub_blocks for r in s.regrets}
 
 
-@given(problems() | st.builds(one_answer, st.integers(0, 10**6)))
+@given(problems() | st.builds(one_answer, st.integers(0, 10**6)) | auto_searches())
 def test_a_regret_is_what_solving_with_the_alternative_fixed_costs(instance: Instance) -> None:
     """Both senses, formulas, several batches, preferences, any rows, runs: as the strategies draw them."""
     best, result = optimum(instance), why_search(*instance.args)

@@ -1,0 +1,49 @@
+"""A check of a text that an editor changes, which reads anew only what changed, says what a check of the text alone says."""
+
+import re
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from puzzledsl.base.diagnostics import Sink
+from puzzledsl.checker.check import inspect
+from puzzledsl.server.document import Project
+from puzzledsl.server.parts import parse_parts
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.parse import parse
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.pzl"))
+TYPED = ("\nlet best = 4\n", "\nsearch z of wide { minimize params }\n", "\n}\n", "/* ", *'{}()=,\n#"| a1')
+
+
+def edited(text: str, rng: Random) -> str:
+    """A text after something is typed, removed, or written in a word's place."""
+    at, words = rng.randrange(len(text) + 1), [*re.finditer(r"\w+", text)]
+    typed = rng.choice(["", "7", *TYPED])
+    if rng.random() < 0.5:
+        return text[:at] + typed + text[at + (0 if typed else rng.choice((1, 2, 20))) :]
+    word, other = rng.choice(words), rng.choice(words)
+    return text[: word.start()] + rng.choice([typed, other.group()]) + text[word.end() :]
+
+
+def spans(node: tree.Node) -> list[Any]:
+    return [node.span, *map(spans, tree.children(node))]
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_what_is_remembered_changes_no_answer(seed: int, tmp_path: Path) -> None:
+    rng, project, path = Random(seed), Project(), tmp_path / "program.pzl"
+    versions = [program := rng.choice(EXAMPLES).read_text("utf-8"), "\n" + program]
+    for number in range(12):
+        text = rng.choice([*versions, *versions[-1:] * 4 * number])
+        alone, parts = Sink(), Sink()
+        trees = parse(text, "f", alone), parse_parts(text, "f", parts)
+        assert trees[0] == trees[1] and trees[0].broken == trees[1].broken, text
+        assert spans(trees[0]) == spans(trees[1]) and list(map(repr, alone)) == list(map(repr, parts)), text
+        again = project.open(path.as_uri(), text, number).inspected[0]
+        anew = inspect(path, {}, {str(path): text})[0]
+        assert again.program == anew.program, text
+        assert list(map(repr, again.diagnostics)) == list(map(repr, anew.diagnostics)), text
+        versions.append(edited(text, rng))

@@ -26,8 +26,8 @@ class _Lowered(Record, eq=False):
 class Again:
     """Lowering of spaces or of searches, one object for all checks of a text: of one that reads the same, its node of before.
 
-    What it reads is its text and place; for every name in it those of a `let`, `param`, `fn` or search with all that this
-    reads, or the node of another declaration; and the other files.
+    What it reads is its text and place; for every name in it the node of what is lowered already, and the text and place of
+    other declarations with all that these read; and the other files.
     """
 
     def __init__(self, lower: Lower) -> None:
@@ -61,7 +61,7 @@ class Again:
         return node
 
     def _read(self, ctx: Context, symbol: Symbol) -> dict[str, Any]:
-        """Return what a declaration reads, by name; what other declarations are is settled first."""
+        """Return what a declaration reads, by name. Nothing is lowered for it: a comment may name what reads the declaration."""
         found: dict[str, Any] = {"": [f.module for f in ctx.loader.files.values() if f is not ctx.root]}
         scores = ctx.root.symbols("score") if symbol.kind == "search" else ()
         words = [symbol.name, *(score.name for score in scores)]
@@ -71,12 +71,12 @@ class Again:
             other = ctx.root.names.get(word)
             if not isinstance(other, Symbol) or other.file is not ctx.root or other.kind == "file":
                 found[word] = getattr(other, "place", other)
-            elif other is symbol or other.kind in ("let", "param", "fn", "search"):
+            elif other not in ctx.lowered:
                 text = ctx.root.source(other.item.span)
                 found[word] = other.item.span, text, other.item
                 words += _WORD.findall(text)
             else:
-                node = ctx.lower(other, object)
+                node = ctx.lowered[other]
                 if word not in self._nodes or self._nodes[word] != node:
                     self._nodes[word] = node
                 found[word] = self._nodes[word]  # to compare one with itself takes no time

@@ -72,9 +72,8 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
-    known: dict[
-        tuple[int, ...], list[tuple[SubBlock, Alternative, Shape]]
-    ] = {}  # alike layers share their objects
+    known: dict[tuple[int, ...], list[tuple[SubBlock, Alternative, Shape]]] = {}
+    # layers that are alike share their objects
     keys, offered = list[tuple[int, ...]](), list[tuple[SubBlock, Alternative, Shape]]()
     for own, of_layer in zip(shape.each, choices, strict=True):
         keys.append((id(own), *(id(a) for alternatives in of_layer for a in alternatives)))

@@ -282,7 +282,6 @@ def test_the_config_speaks_decilm(tmp_path: Path) -> None:
 def test_the_model_code_is_a_llama_s_before_an_export_names_another_family(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the places of the sub-blocks are filled in."""
     made = Made(tmp_path, [*MIXED, (GqaAttention(kv_heads=1, heads=3), F)])
     beside, tokens = ModuleType("beside"), tiny_tokens(2, 12)
     beside.__path__ = [*remote.__path__, *families.__path__]

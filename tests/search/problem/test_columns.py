@@ -44,7 +44,7 @@ def test_the_largest_sum_below_a_rank() -> None:
 
 
 def test_counts_and_sums_and_their_opposites_hold_where_they_should() -> None:
-    """Of layers that may be dropped; sums of more numbers than are compared by their effect, too."""
+    """Formulas of layers that may be dropped; the sum has more numbers than are compared by what they leave."""
     pool = Residuals(Columns.of(((WHOLE, GONE),) * 12))
     gone = [pool.atom(layer, 0b10) for layer in range(12)]
     powers = pool.sum_within({layer: (0, 2**layer) for layer in range(12)}, 3, 5)

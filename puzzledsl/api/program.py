@@ -193,9 +193,7 @@ class Program:
         from puzzledsl.ir.tables import LayerAssignment
         from puzzledsl.search.answer import child_figures
 
-        of_names = (
-            (LayerAssignment(attention=c[0], ffn=c[1]) if isinstance(c, tuple) else c) for c in layers
-        )
+        of_names = (LayerAssignment(attention=c[0], ffn=c[1]) if isinstance(c, tuple) else c for c in layers)
         with self._session.explained():
             return child_figures(self._session.tables_of(search), [*of_names], batches)
 

@@ -86,9 +86,8 @@ def raise_if_interrupted() -> None:
 def leave(code: int) -> NoReturn:
     """End the process at once with an exit code. Destroying all objects would take a tenth of a short command's time.
 
-    After an interrupt, `sys.exit` would also give the wrong exit code: an interrupt inside `exec` of a string
-    (dataclasses and torch use it) makes `python -m` end itself with SIGINT at the end, even though the interrupt was
-    handled.
+    After an interrupt, `sys.exit` would also give the wrong exit code: an interrupt inside `exec` of a string (dataclasses and
+    torch use it) makes `python -m` end itself with SIGINT at the end, even though the interrupt was handled.
     """
     for thread in threading.enumerate():
         if code != EXIT_INTERRUPTED and thread is not threading.current_thread() and not thread.daemon:

@@ -23,11 +23,10 @@ REQUIRED: Any = object()  # The default of a setting that must be written.
 class Setting(Record):
     """One setting of a body, or one argument of a call.
 
-    `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has
-    it. `kinds` are the declarations that it can name. `noun` names its value in diagnostics. `default` is Markdown.
-    A number is of the dimension `unit`, above `more_than` or from `at_least` on, to `at_most`. `write` is the help where it
-    is missing.
-    `type` is its value's (None: the declaration reads it), `value` its default, `name` the field's.
+    `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has it. `kinds`
+    are the declarations that it can name. `noun` names its value in diagnostics. `default` is Markdown. A number is of the
+    dimension `unit`, above `more_than` or from `at_least` on, to `at_most`. `write` is the help where it is missing. `type` is
+    its value's (None: the declaration reads it), `value` its default, `name` the field's.
     """
 
     doc: str

@@ -1,12 +1,16 @@
 """Spaces and searches of a text's last check, so that an editor's next one lowers only what a keystroke changes."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard
 
-from puzzledsl.base.frozen import Record
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import Frozen, Record
 from puzzledsl.checker.context import Context, Lower
 from puzzledsl.checker.expressions.values import Constructed, Function, Ref, Scope, SpaceInfo, Symbol
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Where
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -15,72 +19,119 @@ class _Lowered(Record, eq=False):
     """A declaration without mistakes: what it was read from, its node, and what its lowering left in the context."""
 
     read: dict[str, Any]
+    spans: dict[str, Span]
     node: nodes.Space | nodes.Search
     info: SpaceInfo
     scope: Scope
-    compared: dict[Any, Any]
-    pending: tuple[tuple[str, int, int], ...]
+    pending: tuple[tuple[str, str], ...]
     steps: int
 
 
 class Again:
     """Lowering of spaces or of searches, one object for all checks of a text: of one that reads the same, its node of before.
 
-    What it reads is its text and place; for every name in it the node of what is lowered already, and the text and place of
-    other declarations with all that these read; and the other files.
+    What it reads is its text; for every name in it the node of what is lowered already, and the text of other declarations
+    with all that these read; and the other files. Where these have moved by some lines, so do the places in its node.
     """
 
     def __init__(self, lower: Lower) -> None:
-        self._lower, self._known, self._nodes = lower, dict[str, _Lowered](), dict[str, Any]()
+        self._lower, self._known = lower, dict[str, _Lowered]()
+        self._nodes = dict[str, tuple[object, object, Span]]()
 
     def __call__(self, ctx: Context, symbol: Symbol) -> object:
         """Return the node of a space or search."""
         if symbol.file is not ctx.root or ctx.root.names.get(symbol.name) is not symbol:
             return self._lower(ctx, symbol)
-        read, known = self._read(ctx, symbol), self._known.get(symbol.name)
-        if known is not None and known.read == read:
+        (read, spans), known = self._read(ctx, symbol), self._known.get(symbol.name)
+        if known is not None and known.read == read and (known := _here(ctx, known, spans)) is not None:
+            self._known[symbol.name] = known
             ctx.infos[symbol] = known.info
             ctx.scopes[symbol] = Scope(ctx.root).inner(known.scope.names)
-            ctx.compared |= known.compared
-            ctx.pending += [found for place in known.pending if (found := ctx.symbol_at(place)) is not None]
+            others = (ctx.loader.files[key].names.get(name) for key, name in known.pending)
+            ctx.pending += [other for other in others if isinstance(other, Symbol)]
             ctx.steps += known.steps
             return known.node
         sink, mistakes, pending, steps = ctx.sink, _mistakes(ctx), len(ctx.pending), ctx.steps
-        outer, ctx.compared = ctx.compared, {}
-        try:
-            node = self._lower(ctx, symbol)
-        finally:
-            own, ctx.compared = ctx.compared, outer | ctx.compared
-        scope = ctx.scopes.get(symbol)
-        is_whole = sink is ctx.sink and mistakes == _mistakes(ctx)
-        is_whole &= not ctx.root.module.broken  # mistakes of syntax hide unknown names
+        node, scope = self._lower(ctx, symbol), ctx.scopes.get(symbol)
+        is_broken = ctx.root.module.broken  # mistakes of syntax hide unknown names
+        is_whole = sink is ctx.sink and mistakes == _mistakes(ctx) and not is_broken
         if isinstance(node, nodes.Space | nodes.Search) and is_whole and _is_plain(scope):
-            reached = tuple(other.place for other in ctx.pending[pending:])
-            left = ctx.infos[symbol], scope, own, reached, ctx.steps - steps
-            self._known[symbol.name] = _Lowered(read, node, *left)
+            reached = tuple((other.file.key, other.name) for other in ctx.pending[pending:])
+            left = ctx.infos[symbol], scope, reached, ctx.steps - steps
+            self._known[symbol.name] = _Lowered(read, spans, node, *left)
         return node
 
-    def _read(self, ctx: Context, symbol: Symbol) -> dict[str, Any]:
-        """Return what a declaration reads, by name. Nothing is lowered for it: a comment may name what reads the declaration."""
-        found: dict[str, Any] = {"": [f.module for f in ctx.loader.files.values() if f is not ctx.root]}
+    def _read(self, ctx: Context, symbol: Symbol) -> tuple[dict[str, Any], dict[str, Span]]:
+        """Return what a declaration reads, by name, without its lines, and where in its file it stands.
+
+        Nothing is lowered for it: a comment may name what reads the declaration.
+        """
+        others = [(file.key, file.text) for file in ctx.loader.files.values() if file is not ctx.root]
+        found, spans = dict[str, Any]({"": others}), dict[str, Span]()
         scores = ctx.root.symbols("score") if symbol.kind == "search" else ()
         words = [symbol.name, *(score.name for score in scores)]
         for word in words:
             if word in found:
                 continue
             other = ctx.root.names.get(word)
-            if not isinstance(other, Symbol) or other.file is not ctx.root or other.kind == "file":
-                found[word] = getattr(other, "place", other)
+            if not isinstance(other, Symbol):
+                found[word] = other
+            elif other.file is not ctx.root or other.kind == "file":
+                found[word] = other.name, (other.target or other.file).key
             elif other not in ctx.lowered:
-                text = ctx.root.source(other.item.span)
-                found[word] = other.item.span, text, other.item
+                spans[word] = other.item.span
+                text = ctx.root.source(spans[word])
+                found[word] = text, spans[word].column, other.item
                 words += _WORD.findall(text)
             else:
-                node = ctx.lowered[other]
-                if word not in self._nodes or self._nodes[word] != node:
-                    self._nodes[word] = node
-                found[word] = self._nodes[word]  # to compare one with itself takes no time
-        return found
+                spans[word], found[word] = other.item.span, self._version(ctx, other)
+        return found, spans
+
+    def _version(self, ctx: Context, symbol: Symbol) -> object:
+        """Return what stands for a lowered declaration: the same as long as its node is, places apart."""
+        node, span = ctx.lowered[symbol], symbol.item.span
+        version, known, at = self._nodes.get(symbol.name, (object(), None, span))
+        if known is not node:
+            try:
+                is_same = _moved(known, ctx.root.shown, [(at, span.line - at.line)]) == node
+            except ValueError:
+                is_same = False
+            version = version if is_same else object()
+        self._nodes[symbol.name] = version, node, span
+        return version
+
+
+def _here(ctx: Context, known: _Lowered, spans: dict[str, Span]) -> _Lowered | None:
+    """Return what is known, with its places in the text as it is now; None where they cannot be told."""
+    if known.spans == spans:
+        return known
+    moves = [(old, spans[name].line - old.line) for name, old in known.spans.items()]
+    try:
+        node, roundings = (_moved(part, ctx.root.shown, moves) for part in (known.node, known.info.roundings))
+    except ValueError:
+        return None
+    return replace(known, spans=spans, node=node, info=replace(known.info, roundings=roundings))
+
+
+def _moved(value: Any, file: str, moves: Sequence[tuple[Span, int]]) -> Any:
+    """Return a value with the places in a file where they are after moves by some lines, each of what stands in a span.
+
+    ValueError for a place that is in none of them.
+    """
+    if not any(by for _, by in moves):
+        return value
+    if isinstance(value, Where):
+        if value.file != file:
+            return value
+        [by] = {by for span, by in moves if span.line <= value.line and value.end_line <= span.end_line}
+        return replace(value, line=value.line + by, end_line=value.end_line + by) if by else value
+    if isinstance(value, tuple | list):
+        parts = [_moved(part, file, moves) for part in value]
+        return type(value)(parts) if any(a is not b for a, b in zip(parts, value, strict=True)) else value
+    if not isinstance(value, Frozen) or "where" not in value.model_fields:
+        return value  # no part of a node without a place has one
+    changed = {name: moved for name, part in value if (moved := _moved(part, file, moves)) is not part}
+    return value.model_copy(update=changed) if changed else value
 
 
 def _mistakes(ctx: Context) -> int:

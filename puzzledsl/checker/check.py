@@ -66,8 +66,7 @@ def inspect(
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 
-    `unsaved` maps real paths to texts that stand for the files' own; `parse` and `lowerings` may remember what they
-    read before.
+    `unsaved` maps real paths to texts that stand for the files' own; `parse` and `lowerings` may remember what they read before.
     """
     sink = Sink()
     loader = Loader(sink, unsaved, parse)

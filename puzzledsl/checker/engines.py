@@ -268,9 +268,7 @@ class _ExportCheck(Record):
             for name in call.arguments["runtime"].words:
                 found = runtimes.fit(RUNTIMES[name], self.parent.shape, choices, self.parent.computation)
                 lacked = [lack.alternative for lack in found.lacks if isinstance(lack.support, Absent)]
-                if alternative not in lacked and not any(
-                    isinstance(answer, Absent) for _, answer in found.model
-                ):
+                if alternative not in lacked and not any(isinstance(each, Absent) for _, each in found.model):
                     yield self._runtime(name) if format == "hf" else f'`{format}("…")`'
 
     def _runtime(self, name: str) -> str:

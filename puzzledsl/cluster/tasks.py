@@ -1,11 +1,10 @@
 """Named tasks for workers, their execution in this process, and the connection to a Ray cluster.
 
 A stage describes its work as a `TeamSpec`, which builds workers, and independent `Task`s. An `Executor` runs the tasks on as many
-workers as there are and yields each result as soon as it is there. The stage writes results to its own store and adds them up
-in the order of its tasks, so that nothing depends on the number of workers. A stage that is run again asks only for the tasks
-whose results are not stored yet. A stage whose workers keep state, such as pieces in training, has one team of them, and its
-tasks go from member to member like batches in a pipeline. The connection is opened when first needed and shared by all stages
-of a run.
+workers as there are and yields each result as soon as it is there. The stage writes results to its own store and adds them up in
+the order of its tasks, so that nothing depends on the number of workers. A stage that is run again asks only for the tasks whose
+results are not stored yet. A stage whose workers keep state, such as pieces in training, has one team of them, and its tasks go
+from member to member like batches in a pipeline. The connection is opened when first needed and shared by all stages of a run.
 """
 
 import importlib

@@ -91,9 +91,7 @@ class Breakdown(Record):
 
 def added(costs: Sequence[tables.Cost]) -> tables.Cost:
     """Return the sum of costs, field by field."""
-    return tables.Cost(
-        **{name: sum(getattr(cost, name) for cost in costs) for name in tables.Cost.model_fields}
-    )
+    return tables.Cost(**{key: sum(getattr(cost, key) for cost in costs) for key in tables.Cost.model_fields})
 
 
 def costs_at(

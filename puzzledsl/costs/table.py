@@ -333,9 +333,7 @@ def with_running_costs(program: nodes.Program, table: CostTable) -> CostTable:
     for name, costs in table.scenarios.items():
         scenario = program.scenarios.get(name)
         spec = None if scenario is None else program.hardware[scenario.hardware].spec
-        if isinstance(spec, nodes.MeasuredHardware) and (
-            spec.usd_per_s is not None or spec.watts is not None
-        ):
+        if isinstance(spec, nodes.MeasuredHardware) and (spec.usd_per_s, spec.watts) != (None, None):
             found[name] = tuple(each.model_copy(update=running_costs(spec)) for each in costs)
     return table.model_copy(update={"scenarios": found})
 

@@ -42,14 +42,7 @@ from puzzledsl.measure.whole import Samples
 from puzzledsl.models.families.access import base_shape_of, output_embedding
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.machine import Workers
-from puzzledsl.models.placement import (
-    SHARE,
-    free_bytes,
-    is_paged,
-    placement,
-    read_by_layer,
-    weights_bytes,
-)
+from puzzledsl.models.placement import SHARE, free_bytes, is_paged, placement, read_by_layer, weights_bytes
 from puzzledsl.plan.memory.stages import AT_ONCE
 
 

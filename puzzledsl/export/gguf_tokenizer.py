@@ -54,12 +54,10 @@ def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
     _add_special(writer, directory, content)
 
 
-def _place(
-    directory: Path, tokens: list[str], kinds: list[int], index: object, token: str, kind: int
-) -> None:
-    if not isinstance(index, int) or not 0 <= index < len(tokens):
-        raise _unknown(directory, f"token {token!r} has number {index}, the embedding {len(tokens):,} rows")
-    tokens[index], kinds[index] = token, kind
+def _place(directory: Path, tokens: list[str], kinds: list[int], at: object, token: str, kind: int) -> None:
+    if not isinstance(at, int) or not 0 <= at < len(tokens):
+        raise _unknown(directory, f"token {token!r} has number {at}, the embedding {len(tokens):,} rows")
+    tokens[at], kinds[at] = token, kind
 
 
 def _add_sentencepiece(

@@ -69,8 +69,7 @@ class Host:
         alternatives: Mapping[SubBlock, Mapping[str, Alternative]],
         pool_bytes: int | None = None,
     ) -> None:
-        self.model = model
-        self.alternatives = alternatives
+        self.model, self.alternatives = model, alternatives
         self.kinds = shape_of(model.config).kind_of_each
         self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}
         self._pool_bytes, self._room_bytes = 0, pool_bytes

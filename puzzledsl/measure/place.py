@@ -77,11 +77,9 @@ class Place(Record):
 class Clock:
     """Times a space's alternatives and children on the device of a `measured(...)` hardware, with the parent loaded there."""
 
-    def __init__(
-        self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
-    ) -> None:
+    def __init__(self, program: Program, space: str, parent: Path, hardware: str, member: int = 0) -> None:
         """Find the device. Raises DiagnosticError: those of `device_of`."""
-        self._program, self._parent_dir = program, parent_dir
+        self._program, self._parent_dir = program, parent
         self._space, self._hardware = program.spaces[space], program.hardware[hardware]
         self._shape = program.parents[self._space.parent].shape
         self._device, self._dtype = device_of(self._hardware)

@@ -193,8 +193,7 @@ class Forward:
     """The two computations of a model for one workload. `prefill()` fills the cache that `decode_step()` extends."""
 
     def __init__(self, model: nn.Module, workload: Workload) -> None:
-        self.model = model
-        self.workload = workload
+        self.model, self.workload = model, workload
         named = inspect.signature(model.forward).parameters
         self._keyword = "cache" if "cache" in named else "past_key_values"  # as in Transformers 5.20
         vocab: int = model.config.vocab_size  # type: ignore[union-attr, assignment]

@@ -59,9 +59,8 @@ def context_of(file: Path, checked: Checked, build: Path | None = None) -> Conte
 def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Program, tuple[str, ...]]:
     """Return the program with its `used_by` spaces narrowed, and the names of those whose search is not solved yet.
 
-    A space is always narrowed from the search's own space, even if an earlier solution has narrowed the program
-    already. A solution with choices that the search's space lacks, such as one from another program in the same build
-    directory, is ignored.
+    A space is always narrowed from the search's own space, even if an earlier solution has narrowed the program already. A
+    solution with choices that the search's space lacks, such as one from another program in the same build directory, is ignored.
     """
     spaces = dict(program.spaces)
     done: dict[str, bool] = {}

@@ -226,9 +226,7 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
             try:
                 token_rows(*given, context=context, tokens=tokens, seed=0, cache=kept, progress=progress)
             except DiagnosticError as error:
-                short = [
-                    problem for problem in error.diagnostics if problem.kind in (NotEnoughText, MixTooShort)
-                ]
+                short = [each for each in error.diagnostics if each.kind in (NotEnoughText, MixTooShort)]
                 if not short:
                     raise
                 said.add(data.name)

@@ -1,14 +1,13 @@
 """`pzl refine`: measure children around a search's optimum, refit the scores to them, keep the best.
 
-The search proves the optimum of a sum of scores, but a child's real loss is not a sum. Here whole children are assembled,
-healed and measured on the score's text, behind the blocks that the pieces were trained on, and each measured loss informs the
-next proposal. Every child is verified to meet every requirement. The result is the best that was measured; it is not proven
-optimal. Bounds of a frontier are close together, so a child measured at one of them often meets others, too, and may be their
-best.
+The search proves the optimum of a sum of scores, but a child's real loss is not a sum. Here whole children are assembled, healed
+and measured on the score's text, behind the blocks that the pieces were trained on, and each measured loss informs the next
+proposal. Every child is verified to meet every requirement. The result is the best that was measured; it is not proven optimal.
+Bounds of a frontier are close together, so a child measured at one of them often meets others, too, and may be their best.
 
 Where requirements are on measured quality, each search finds the child that serves the goal best among those whose refitted sum
-is at most t. Measured children refit the sum, and t moves between the largest sum that met the requirements and the smallest
-that did not. It is proven that no child with a smaller refitted sum serves the goal better, and measured that a child meets the
+is at most t. Measured children refit the sum, and t moves between the largest sum that met the requirements and the smallest that
+did not. It is proven that no child with a smaller refitted sum serves the goal better, and measured that a child meets the
 requirements.
 """
 

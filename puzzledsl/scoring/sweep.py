@@ -2,16 +2,15 @@
 
 A run of dropped layers takes the input of its first layer and continues at the layer after its last. Replacements of one layer
 are one unit if the scored tokens are few, as are runs that end below one layer; a unit does not depend on what is cached or on
-the number of workers. In a parent whose weights are read layer by layer, all units that have branched off pass a layer
-together, right when the parent's own stream does; if their hidden states exceed a share of memory, they are brought to the top
-first.
+the number of workers. In a parent whose weights are read layer by layer, all units that have branched off pass a layer together,
+right when the parent's own stream does; if their hidden states exceed a share of memory, they are brought to the top first.
 
 Scores after healing are losses after the layer above the replacement is fitted to its new input. Children are healed before use
 (`puzzledsl.child.healing`), so the loss that counts is the one that healing cannot undo. The first layer above a change undoes
 nearly all that can be undone; fitting further layers changes scores little and costs one fit per layer. So each child with a
 single replacement is healed up to the layer above it: the last maps of sub-blocks that read a changed stream, or whose next
-sub-block is dropped, are refitted. A piece that still connects the points that it was trained for is not refitted. Layers
-further up run unchanged.
+sub-block is dropped, are refitted. A piece that still connects the points that it was trained for is not refitted. Layers further
+up run unchanged.
 
 Shapes: B sequences, S positions, H hidden, P scored positions.
 """

@@ -38,7 +38,7 @@ def units(text: str, encoding: Encoding) -> int:
 
 
 class Lines:
-    """The lines of a text, for the conversion of positions. A position beyond the end is moved to the end."""
+    """The lines of a text, for the conversion of spans (code points from 1). One beyond the end is moved to the end."""
 
     def __init__(self, text: str, encoding: Encoding) -> None:
         self.lines, self.encoding = text.split("\n"), encoding

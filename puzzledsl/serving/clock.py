@@ -251,11 +251,9 @@ def in_turn(
 class ServingClock:
     """Times mixtures, and children that a search would choose, beside the parent in the engine of a `measured(...)` hardware."""
 
-    def __init__(
-        self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
-    ) -> None:
+    def __init__(self, program: Program, space: str, parent: Path, hardware: str, member: int = 0) -> None:
         """Find the engine. Raises DiagnosticError: EngineAbsent."""
-        self._program, self._parent_dir = program, parent_dir
+        self._program, self._parent_dir = program, parent
         self._space: Space = program.spaces[space]
         self._shape: Shape = program.parents[self._space.parent].shape
         self._bed = Bed.of(program.hardware[hardware])

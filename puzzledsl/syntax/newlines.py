@@ -1,9 +1,8 @@
 """The step between lexer and grammar: decide which newlines end a statement, and balance the brackets.
 
-A newline ends a statement except inside ( ) [ ], after an operator, and before a line that begins with one. In the
-output, every ( and [ is closed within its statement: a missing closer is reported once and inserted, a superfluous
-one is reported and removed. The parser therefore never sees a bracket mistake, and an open bracket cannot swallow the
-rest of the file.
+A newline ends a statement except inside ( ) [ ], after an operator, and before a line that begins with one. In the output, every
+( and [ is closed within its statement: a missing closer is reported once and inserted, a superfluous one is reported and removed.
+The parser therefore never sees a bracket mistake, and an open bracket cannot swallow the rest of the file.
 """
 
 import re
@@ -187,8 +186,7 @@ class _Layout:
             at = self._missing(at) + 1
         if self.cut is not None:
             self.out.insert(at, virtual("_NL", "\n", self.out[at - 1]))
-        self.too_deep = 0
-        self.cut = None
+        self.too_deep, self.cut = 0, None
 
     def _missing(self, at: int) -> int:
         """Report that the innermost bracket is never closed and insert its closer at `out[at]`."""

@@ -19,13 +19,11 @@ TYPED = ("\nlet best = 4\n", "\nsearch z of wide { minimize params }\n", "\n}\n"
 
 
 def edited(text: str, rng: Random) -> str:
-    """A text after something is typed, removed, or written in a word's place."""
-    at, words = rng.randrange(len(text) + 1), [*re.finditer(r"\w+", text)]
-    typed = rng.choice(["", "7", *TYPED])
-    if rng.random() < 0.5:
-        return text[:at] + typed + text[at + (0 if typed else rng.choice((1, 2, 20))) :]
-    word, other = rng.choice(words), rng.choice(words)
-    return text[: word.start()] + rng.choice([typed, other.group()]) + text[word.end() :]
+    """A text after something is typed, removed, or written in a word's or a line's place."""
+    place = rng.choice((r"", r"", r"\d+", r"\b(?=\d)", r"\w+", r"\w+", r"(?m)^.*\n", r"(?s).{20}"))
+    old, other = (rng.choice([*re.finditer(place, text)]) for _ in "ab")
+    typed = rng.choice([*TYPED, other.group()]) if place not in (r"\d+", r"\b(?=\d)") else rng.choice("137")
+    return text[: old.start()] + typed * rng.choice((0, 1, 1, 1)) + text[old.end() :]
 
 
 def spans(node: tree.Node) -> list[Any]:
@@ -34,11 +32,11 @@ def spans(node: tree.Node) -> list[Any]:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_what_is_remembered_changes_no_answer(example: Path, tmp_path: Path) -> None:
-    rng, project, path, program = Random(0), Project(), tmp_path / "program.pzl", example.read_text("utf-8")
-    words = " ".join(dict.fromkeys(re.findall(r"\w+", program)))
-    versions = [program, "\n" + program, program.replace("{", f"{{ # {words}\n")]
-    for number in range(12):
-        text = versions[number] if number < 3 else rng.choice([*versions, *versions[-1:] * 4 * number])
+    rng, project, path, text = Random(0), Project(), tmp_path / "program.pzl", example.read_text("utf-8")
+    words = " ".join(dict.fromkeys(re.findall(r"\w+", text)))
+    versions = [text, re.sub(r"(?m)^(?=\w)", "\n", text), text.replace("{", f"{{ # {words}\n")]
+    for number in range(16):
+        text = versions[number] if number < 3 else edited(rng.choice([*versions, text]), rng)
         alone, parts = Sink(), Sink()
         trees = parse(text, "f", alone), parse_parts(text, "f", parts)
         assert trees[0] == trees[1] and trees[0].broken == trees[1].broken, text
@@ -47,4 +45,3 @@ def test_what_is_remembered_changes_no_answer(example: Path, tmp_path: Path) -> 
         anew = inspect(path, {}, {str(path): text})[0]
         assert again.program == anew.program, text
         assert list(map(repr, again.diagnostics)) == list(map(repr, anew.diagnostics)), text
-        versions.append(edited(text, rng))

@@ -89,9 +89,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
 
 
 def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
-    found = [
-        each for option in expr.options for each in values.located(ctx.sound(option, scope), option.span)
-    ]
+    found = [one for option in expr.options for one in values.located(ctx.sound(option, scope), option.span)]
     if isinstance(expr.options[0], tree.Is):
         subject, last = ctx.source(expr.options[0].subject.span), expr.options[-1].span
         patterns = ctx.source(expr.options[0].pattern.span.to(last))

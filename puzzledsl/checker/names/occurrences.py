@@ -1,8 +1,7 @@
 """Occurrences: every name of a file with what it means there, resolved by its place alone.
 
-Nothing is evaluated, so that a program with mistakes has them all. A local name comes before a file's, and a file's before a
-word of the language; but a word of a closed list where only these may stand (`solver = cpsat`) is itself, whatever else is
-called so.
+Nothing is evaluated, so that a program with mistakes has them all. A local name comes before a file's, and a file's before a word
+of the language; but a word of a closed list where only these may stand (`solver = cpsat`) is itself, whatever else is called so.
 """
 
 from collections.abc import Mapping

@@ -56,9 +56,7 @@ def all_codes() -> dict[str, Mistake]:
 CODE_HELP = "A code such as E0301. Without it all codes are listed."
 
 
-def explain(
-    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP)] = None,
-) -> None:
+def explain(code: Annotated[str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP)] = None) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
     codes = all_codes()
     if code is None:

@@ -206,10 +206,9 @@ def measure(
     """Measure real blocks on this machine, for scenarios on `measured(...)` hardware.
 
     In PyTorch each distinct block once, prefill and decode; in an engine that serves exported models, whole models of random
-    mixtures. Then whole children, to say how far sums of blocks are off; in an engine they are such as searches
-    choose, and correct the costs. Writes costs/SPACE.measured.json, and
-    costs/SPACE.measured.csv for `table(...)` hardware in other programs. Warns of a busy machine. Interrupt it at any moment:
-    the same command goes on from there.
+    mixtures. Then whole children, to say how far sums of blocks are off; in an engine they are such as searches choose, and
+    correct the costs. Writes costs/SPACE.measured.json, and costs/SPACE.measured.csv for `table(...)` hardware in other programs.
+    Warns of a busy machine. Interrupt it at any moment: the same command goes on from there.
     """
     from puzzledsl.ir.tables import CostTable
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings

@@ -112,12 +112,11 @@ class RunScore(Frozen):
 class ScoreTable(Artefact):
     """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
 
-    `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
-    of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores. Layers in a
-    row with neither sub-block left have the score of their run in `runs`, where it is there. `embedding` and `head`
-    are of the whole model. A table made inside an incumbent
-    child (`around`) has an offset: its entries are what each choice adds to having the parent's there, and the sum is right for
-    the incumbent.
+    `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score of that
+    layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores. Layers in a row with neither
+    sub-block left have the score of their run in `runs`, where it is there. `embedding` and `head` are of the whole model. A
+    table made inside an incumbent child (`around`) has an offset: its entries are what each choice adds to having the parent's
+    there, and the sum is right for the incumbent.
     """
 
     score: str

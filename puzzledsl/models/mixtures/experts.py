@@ -3,8 +3,7 @@
 A dense FFN in its place has one expert for all tokens, with the channels of all experts that contribute most: those of the
 largest mean g |a_c| ||D_c|| form a pool, from which elimination on the mixture's outputs chooses.
 
-Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a token, W channels of an expert, P channels in a
-pool.
+Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a token, W channels of an expert, P channels in a pool.
 """
 
 from __future__ import annotations

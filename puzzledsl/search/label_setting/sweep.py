@@ -191,8 +191,7 @@ class Sweep:
         self.waiting: list[tuple[Labels, int]] = []  # with a lower bound on the objectives of completions
         self.best = Outcome()  # of the answers found; it may be above the limit
         self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
-        self.done = 0
-        self.pause = 0
+        self.done = self.pause = 0
         self.held = 0  # numbers that waiting labels take
         self.suffix_table: SuffixTable | None = None
         self.next_suffixes = FIRST_SUFFIXES  # value of `done` at which suffixes are listed next

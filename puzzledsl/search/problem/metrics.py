@@ -221,8 +221,7 @@ class Coefficients:
     """Linear expressions over columns: all combinations of a layer's alternatives, in the order of the space.
 
     `offered[layer]`: names of the alternatives of each sub-block; behind the last layer, where they have a choice, of the model's
-    ends, embedding and head. `longest`: layers in the longest measured run of dropped layers
-    of each score that has runs.
+    ends, embedding and head. `longest`: layers in the longest measured run of dropped layers of each score that has runs.
     """
 
     def __init__(self, tables: Tables, offered: Sequence[Names], longest: Sequence[int] = ()) -> None:

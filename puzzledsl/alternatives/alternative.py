@@ -93,12 +93,12 @@ class Alternative(Frozen, ABC):
     initialisers: ClassVar[tuple[str, ...]] = ()
     """Ways to make its weights, the default first: a setting of `init { … }`."""
     writes_default: ClassVar[bool] = False
-    """True if JSON has that setting at its default, too; without, pieces keep their ids when it is added."""
+    """True if JSON has that setting at its default, too. If False, adding the setting leaves the ids of pieces as they were."""
     solved_by: ClassVar[str] = ""
-    """The way whose weights are the optimum already, so that training cannot improve them."""
+    """The initialiser whose weights are the optimum already, so that training cannot improve them; empty if there is none."""
     place: ClassVar[int] = 50  # its place in the order of documentation
     in_families: ClassVar[bool] = False
-    """True if families have such layers, so that `changes` says all; False for a module that a checkpoint brings."""
+    """True if model families have such layers, so that `changes` describes it in full; False for a module of its own."""
     own_weights: ClassVar[bool] = True
     """True if the alternative has weights of its own, whatever type they are stored in."""
     removes: ClassVar[bool] = False  # True if nothing is left of the sub-block: neither weights nor its norm
@@ -148,7 +148,7 @@ class Alternative(Frozen, ABC):
         return self.keeps_weights and self.cache is None
 
     def in_precision(self, dtype: str | None) -> Self:
-        """Return the alternative with weights in a type of `PRECISIONS`, or in the parent's (None)."""
+        """Return the alternative with weights in a type of `PRECISIONS`, or the parent's (None); itself if not `quantisable`."""
         return self.model_copy(update={"dtype": dtype}) if self.quantisable and dtype != self.dtype else self
 
     @property
@@ -202,13 +202,13 @@ class Alternative(Frozen, ABC):
         return Fraction(alone.figures[field] or (UNCAPPED if field == "window" else 0))
 
     def initialiser(self, init: Initialisers) -> str:
-        """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
+        """Return the name of the method that makes the weights, as `init` says if there is a choice; `none` without weights."""
         if self.initialisers:
             return str(getattr(init, self.kind))
         return "least_squares" if self.own_weights else "none"
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """Return an architecture's support; `first`: no attention below. Only transformers has modules that checkpoints bring."""
+        """Return the support of `engine` in a layer of this shape. `first`: no layer below has attention."""
         if self.in_families:
             return worst(NATIVE, *engine.of_layer(self.sub_block, shape, self.alone(shape), first=first))
         return NATIVE if engine.own_modules else Absent(reason=f"it has no `{self.kind}` sub-blocks")

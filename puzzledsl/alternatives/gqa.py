@@ -82,13 +82,13 @@ class GqaAttention(Attention, kind="gqa"):
 
     @property
     def plain_name(self) -> str:
-        """`gqa4`, `gqa4h16`, `gqa4w8192`, `gqa4w64s4`."""
+        """Canonical name without storage types: `gqa4`, `gqa4h16` (query heads), `gqa4w8192`, `gqa4w64s4` (sinks)."""
         seen = "" if self.heads is None else f"h{self.heads}"
         seen += "" if self.window is None else f"w{self.window}"
         return f"gqa{self.kv_heads}{seen}" + (f"s{self.sinks}" if self.sinks else "")
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """Heads, and the tokens in both the parent's window and this one's."""
+        """Return the heads, and a window of the tokens that are in both the parent's window and this one."""
         window, sinks = self.window, self.sinks
         if window is None:
             window, sinks = shape.window, shape.window_sinks
@@ -100,7 +100,7 @@ class GqaAttention(Attention, kind="gqa"):
 
 
 def _heads(call: Arguments) -> list[tuple[int, int | None]]:
-    """Return the pairs of key/value heads and query heads; None for the parent's number of these."""
+    """Return the pairs (key/value heads, query heads) of a call; query heads are None if they are as many as the parent's."""
     shape = call.shape
     most = f"the parent has {shape.heads} query heads, which is `heads` where it is left out"
     queries = call.wholes("heads", 1, shape.heads, help=most, absent=shape.heads)
@@ -120,7 +120,7 @@ def _heads(call: Arguments) -> list[tuple[int, int | None]]:
 
 
 def _indivisible(shape: Shape, kv_heads: int, span: Span) -> Diagnostic | None:
-    """Return the diagnostic of a number of heads that divides the parent's query or key/value heads not."""
+    """Return a diagnostic if `kv_heads` does not divide both the parent's query and key/value heads; None if it does."""
     for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
         if heads % kv_heads:
             common = gcd(shape.kv_heads, shape.heads)
@@ -131,7 +131,7 @@ def _indivisible(shape: Shape, kv_heads: int, span: Span) -> Diagnostic | None:
 
 
 def _sinks(call: Arguments, windows: Sequence[int]) -> int:
-    """Return the number of attention sinks: tokens at the start of the sequence that every window keeps."""
+    """Return the number of attention sinks, first tokens of the sequence that every window keeps; 0, reported, if they misfit."""
     sinks = call.whole("sinks", 0)
     sizes = [window for window in windows if window]
     if not sinks or not call.is_valid("window"):

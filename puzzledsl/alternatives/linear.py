@@ -23,12 +23,12 @@ class _Linear(Alternative):
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
-        """Return the matrix; the parent's own where it has one."""
+        """Return the matrix, alone; `parent` where the parent's sub-block is one matrix itself."""
         there = getattr(call.shape, KIND_FIELDS[cls.sub_block]) == "linear"
         return [PARENTS[cls.sub_block] if there else cls()]
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """The kind."""
+        """Return the field that puts one matrix in the place of the sub-block."""
         return {KIND_FIELDS[self.sub_block]: "linear"}
 
 
@@ -55,7 +55,7 @@ class _NoOp(Alternative):
     look: ClassVar[Look] = "noop"
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """The layer has no such sub-block."""
+        """Return the field that removes the sub-block from the layer."""
         return {KIND_FIELDS[self.sub_block]: "none"}
 
 

@@ -43,9 +43,9 @@ class MlpFfn(Ffn, kind="mlp"):
 
     @property
     def plain_name(self) -> str:
-        """`mlp21504`."""
+        """Canonical name without a storage type: `mlp21504`."""
         return f"mlp{self.width}"
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """The kind, also where the parent has a mixture, and the width."""
+        """Return a dense FFN of `width` channels, also where the parent has a mixture."""
         return {"ffn": "dense", "intermediate": self.width}

@@ -69,9 +69,9 @@ class MoeFfn(Ffn, kind="moe"):
 
     @property
     def plain_name(self) -> str:
-        """`moe8k2w1024`."""
+        """Canonical name without a storage type: `moe8k2w1024`."""
         return f"moe{self.experts}k{self.top_k}w{self.width}"
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """The kind and the sizes."""
+        """Return a mixture of these sizes."""
         return {"ffn": "moe", "experts": self.experts, "top_k": self.top_k, "expert_width": self.width}

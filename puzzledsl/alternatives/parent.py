@@ -23,7 +23,7 @@ class _Parent(Alternative):
     look: ClassVar[Look] = "parent"
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """Nothing differs."""
+        """Return no changes: the layer stays as it is."""
         return {}
 
 
@@ -80,5 +80,5 @@ PARENT_ENDS: Mapping[EndName, End] = {"embedding": PARENT_EMBEDDING, "head": PAR
 
 
 def stored_apart(embedding: End, head: End, *, tied: bool) -> bool:
-    """Return True for two matrices: the parent does not tie its ends, or their types differ."""
+    """Return True if embedding and head are two matrices: the parent does not tie them, or their storage types differ."""
     return not tied or embedding.dtype != head.dtype

@@ -53,13 +53,13 @@ class Precision(Record):
 
     @property
     def scale_bytes(self) -> int:
-        """Bytes of a group's scale, and of its minimum."""
+        """Bytes of a group's scale, and of its minimum if it has one."""
         return 4 if self.minimum else 2
 
     def group(self, columns: int) -> int | None:
-        """Return the numbers that share a scale in rows of `columns`; None if such rows cannot be stored.
+        """Return how many numbers share a scale in rows of `columns` numbers; None if such rows cannot be stored.
 
-        llama.cpp's last group of a row may be a part: files fill it up with channels of zeros, where the type has a zero.
+        In a GGUF file's types that have a zero, the last group of a row may be a part: files fill it up with zeros.
         """
         if not self.groups:
             return columns
@@ -119,9 +119,9 @@ UNROUNDED = ("full", "bf16", "fp16", "tf32", "fp32", "fp64")
 
 
 class CacheType(Record):
-    """A type. `bytes`: of one number, scales included. `group`: numbers of a head that share a scale.
+    """A type of a KV cache. `bytes`: of one number, scales included. `group`: how many numbers of a head share a scale.
 
-    `flags`: by runtime, the options that store all caches so; a runtime without an entry lacks the type.
+    `flags`: by runtime, the options that store all caches in the type; a runtime without an entry lacks it.
     """
 
     name: CacheName
@@ -146,7 +146,7 @@ SKIPPED = {"vllm": "--kv-cache-dtype-skip-layers"}
 
 
 class ServedCaches(Record):
-    """KV caches of a child in a runtime: the type of those that are rounded, and the runtime's numbers of the other layers."""
+    """KV caches of a child in a runtime: the type that caches are rounded to (None: none is), but in the layers `kept`."""
 
     runtime: str
     cache: str | None = None
@@ -154,7 +154,7 @@ class ServedCaches(Record):
 
     @property
     def flags(self) -> str:
-        """The options with which the runtime stores keys and values so; empty if none are rounded."""
+        """The runtime's options for these caches; empty if none is rounded."""
         if self.cache is None:
             return ""
         skipped = [SKIPPED[self.runtime], *map(str, self.kept)] if self.kept else []
@@ -162,5 +162,5 @@ class ServedCaches(Record):
 
     @property
     def request(self) -> dict[str, object]:
-        """The part of a request to the runtime's engine (`export/engines/worker.py`) that says so."""
+        """The same as fields of a request to the runtime's engine (`export/engines/worker.py`); empty if none is rounded."""
         return {} if self.cache is None else {"cache": self.cache, "kept": [*map(str, self.kept)]}

@@ -74,7 +74,7 @@ def _install(entry: EntryPoint) -> None:
 
 
 def _objection(name: str, found: Any) -> str:
-    """Return the reason why an entry point adds no alternative; empty if there is none."""
+    """Return the reason why `found`, the object of an entry point `name`, cannot be added; empty if it can."""
     if not (isinstance(found, type) and issubclass(found, Attention | Ffn)):
         return f"`{found!r}` is no subclass of `Attention` or `Ffn`"
     kind = found.model_fields.get("kind")

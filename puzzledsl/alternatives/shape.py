@@ -25,7 +25,7 @@ class StateShape(Frozen):
     conv: int  # taps of the causal convolution
 
 
-_AS_THE_REST: Any = object()  # the value of what is no different
+_AS_THE_REST: Any = object()  # the value of a field that is not set
 
 
 def _alike() -> Any:
@@ -146,7 +146,7 @@ class Shape(Frozen):
         return tuple(found[layer] for layer in range(self.layers))
 
     def kinds_of(self, sub_block: str) -> Iterator[tuple[Shape, tuple[int, ...]]]:
-        """Yield the layers with a like sub-block, as `kinds` does."""
+        """Yield each group of layers that are alike in one sub-block, as `kinds` does: a shape of the group, and its indices."""
         found: dict[object, tuple[Shape, list[int]]] = {}
         for own, layers in self.kinds():
             key = tuple(getattr(own, name) for name in FIELDS_OF[sub_block])
@@ -156,22 +156,22 @@ class Shape(Frozen):
 
     @property
     def query_heads(self) -> int:
-        """The heads that score keys and weigh values; 0 without a cache."""
+        """The number of query heads; 0 if the mixer is not attention."""
         return self.heads if self.mixer == "attention" else 0
 
     @property
     def cached_heads(self) -> int:
-        """The key/value heads with a cache; 0 without one."""
+        """The number of key/value heads, all of them cached; 0 if the mixer is not attention."""
         return self.kv_heads if self.mixer == "attention" else 0
 
     @property
     def attended(self) -> int | None:
-        """The most tokens that a token attends to; None: no cap."""
+        """The most tokens that a token attends to; None: no cap, or the mixer is not attention."""
         return self.window if self.mixer == "attention" else None
 
     @property
     def routing(self) -> tuple[int, int]:
-        """The number of experts and the number that one token uses."""
+        """The number of experts and the number that one token uses; (1, 1) if the FFN is not a mixture."""
         return (self.experts, self.top_k) if self.ffn == "moe" else (1, 1)
 
     @property
@@ -200,7 +200,7 @@ class Shape(Frozen):
         return {"dense": self.intermediate, "moe": used, "linear": 0, "none": 0}[self.ffn]
 
     def with_layers(self, layers: Sequence[Mapping[str, Any]]) -> Shape:
-        """Return the shape whose layers have these LAYER_FIELDS: what most have is the shape's own, the rest `by_layer`."""
+        """Return the shape with these LAYER_FIELDS, given layer by layer: the commonest as its own, others in `by_layer`."""
         drafts = [tuple(sorted(layer.items(), key=lambda item: item[0])) for layer in layers]
         common = dict(Counter(drafts).most_common(1)[0][0])
         groups: dict[tuple[tuple[str, Any], ...], list[int]] = {}

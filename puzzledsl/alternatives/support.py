@@ -43,7 +43,7 @@ class Arguments(Protocol):
         """Return False once a mistake was found in this argument."""
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
-        """Return a whole number within bounds."""
+        """Return the whole number of an argument, within bounds; `default` if it is not written."""
 
     def wholes(
         self,
@@ -54,19 +54,19 @@ class Arguments(Protocol):
         help: str = "",
         absent: int | None = None,
     ) -> list[int]:
-        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; 0 for a word of the argument.
+        """Return the whole numbers of `a | b` within bounds that `check` has no diagnostic for; 0 for a word of the argument.
 
-        Where nothing is written: `absent`, or none. `help`: a line for those out of bounds.
+        If the argument is not written, return `absent` alone (None: nothing). `help`: a help line for numbers out of bounds.
         """
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
-        """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
+        """Return the widths of `25% | 4096` in channels, rounded to a multiple. `whole`: channels of 100 %, the most allowed."""
 
     def refuse(self, key: str, problem: Diagnostic) -> None:
         """Report a mistake in an argument."""
 
     def affords(self, count: int) -> bool:
-        """Return False, reported, if so many alternatives are too many."""
+        """Return True if `count` alternatives are not too many; else report that they are, and return False."""
 
 
 Way = Literal[
@@ -155,7 +155,7 @@ class Architecture(Frozen):
     """The family that others are rewritten as, with zero biases where it wants them."""
 
     def storage(self, dtype: str | None, *, mixture: bool) -> Support:
-        """Return the support of a quantised sub-block, maybe a mixture of experts, beside others; native for None."""
+        """Return the support of a sub-block stored in `dtype`; native for None. `mixture`: it is a mixture of experts."""
         if dtype is None:
             return NATIVE
         if dtype in self.precisions:
@@ -163,12 +163,12 @@ class Architecture(Frozen):
         return Absent(reason=f"`{dtype}`: {self.no_precision}")
 
     def caching(self, cache: str | None) -> Support:
-        """Return the support of an attention whose KV cache has a type; native for None."""
+        """Return the support of an attention whose KV cache is stored in the type `cache`; native for None."""
         known = cache is None or cache in self.caches
         return NATIVE if known else Absent(reason=f"a KV cache in `{cache}`: {self.no_cache}")
 
     def of_layer(self, sub_block: str, shape: Shape, own: Shape, *, first: bool) -> Iterator[Support]:
-        """Yield the support of each way in which a sub-block, that of the layer `own`, differs from that of a parent's layer."""
+        """Yield the support of each difference of `own`, a layer with one sub-block, from the parent's layer `shape`."""
         if sub_block == "attention" and own.mixer == "attention":
             yield self.heads if own.heads != shape.heads else NATIVE
             yield self.window if own.window is not None else NATIVE
@@ -188,7 +188,7 @@ class Architecture(Frozen):
             yield self.linear_ffn if own.ffn == "linear" else self.no_ffn
 
     def of_model(self, shape: Shape, computation: Computation) -> Iterator[tuple[str, Support]]:
-        """Yield the properties of the whole model that it lacks, in words."""
+        """Yield each property of the whole model that it does not have natively, in words, with its support."""
         absent = Absent(reason=f"none of its architectures for layers that differ has {shape.family} layers")
         ropes = () if self.ropes is None else set(computation.ropes) - set(self.ropes)
         name = computation.activation

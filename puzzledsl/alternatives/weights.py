@@ -17,7 +17,7 @@ from puzzledsl.base.frozen import Frozen, Record
 
 
 class Weight(Record):
-    """One stored tensor. Tensor parallelism divides dimension `split` (None: nothing) in units of `unit` entries, a head's."""
+    """One stored tensor. Tensor parallelism divides dimension `split` (None: none) into multiples of `unit`, such as a head."""
 
     shape: tuple[int, ...]
     split: int | None = None
@@ -52,10 +52,9 @@ class Stored(Record):
 class Size(Record):
     """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 
-    `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` counts the
-    matrix parameters used in one token's forward pass: fewer than `matrices` only for a mixture. Of it `experts` are the
-    matrices that belong to an expert, `chosen` those of the experts that a token chooses, and `idle` are all parameters of
-    the experts that it leaves out.
+    `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` counts the matrix
+    parameters that one token is multiplied with. Of `matrices`, `experts` belong to experts; of `active`, `chosen` belong to
+    the experts that the token chooses. `idle` counts all parameters of the experts that it leaves out.
     """
 
     matrices: int
@@ -68,7 +67,7 @@ class Size(Record):
 
     @property
     def params(self) -> int:
-        """The total."""
+        """The number of all parameters."""
         return self.matrices + self.vectors
 
     @property
@@ -84,9 +83,9 @@ def size_of_weights(
     gpus: int,
     expert_parallel: int = 1,
 ) -> Size:
-    """Return the size of a sub-block on the most loaded GPU, with its `norms`; nothing without weights.
+    """Return the size of a sub-block on the most loaded GPU; 0 without weights. `norms`: the parameters of its norms.
 
-    `counted`: each weight and its number. `routing`: the number of experts, and those of one token. Experts are spread
+    `counted`: each weight and how often it occurs. `routing`: the number of experts, and those of one token. Experts are spread
     over `expert_parallel` groups of GPUs and split by channels within a group; a GPU's experts get their share of tokens.
     """
     experts, top_k = routing
@@ -135,7 +134,7 @@ def layer_weights(own: Shape) -> Weights:
 
 
 def counted_weights(own: Shape) -> Iterable[tuple[Weight, int]]:
-    """Yield each weight of `layer_weights` and its number: one expert's weights with the number of experts."""
+    """Yield each weight of `layer_weights` with how often it occurs: an expert's weights as often as there are experts."""
     if own.ffn != "moe":
         yield from ((weight, 1) for weight in layer_weights(own).values())
         return
@@ -274,7 +273,7 @@ class StateSize(Record):
 
 
 def state_size(own: Shape, gpus: int = 1) -> StateSize:
-    """Return a layer's size on the most loaded of `gpus`: heads and groups are split, fewer groups than GPUs replicated."""
+    """Return a layer's size on the most loaded of `gpus`, which split its heads and groups; 0 without a state."""
     if (state := own.state) is None or own.mixer not in FLOP_OF_A_CELL:
         return StateSize(0, 0)
     heads, groups = split(state.heads, gpus), split(state.groups, gpus)

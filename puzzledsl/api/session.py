@@ -1,6 +1,6 @@
-"""The run context behind a Program: names checked, tables kept, and errors that show their lines; runs and variations of it.
+"""The session behind a `Program`: its run context, checks of names and cached tables; and its `Run` and `Variations`.
 
-Errors that show their diagnostics: whoever sees the traceback sees place, message and help, as on the command line.
+A DiagnosticError that leaves the API carries its rendered diagnostics, so that a traceback shows place, message and help.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def explained(sources: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """Add the rendered diagnostics to a DiagnosticError that passes through, as a note of the exception."""
+    """Add the rendered diagnostics as a note to a DiagnosticError raised inside. `folder`: of files not in `sources`."""
     try:
         yield
     except DiagnosticError as error:
@@ -42,7 +42,7 @@ def explained(sources: Mapping[str, str], folder: Path) -> Iterator[None]:
 
 
 def check_place(layers: int, layer: int | None, sub_block: SubBlock | None) -> None:
-    """Raise ValueError for a layer that is none of so many, or a sub-block that is none of a layer."""
+    """Raise ValueError unless `layer` is 0 to `layers` - 1 or None, and `sub_block` attention or ffn (of a layer) or None."""
     if layer is None and sub_block is not None:
         raise ValueError("a sub-block is given without a layer")
     if layer is not None and not 0 <= layer < layers:
@@ -55,13 +55,13 @@ class Session:
     """One program and its build directory. Methods raise DiagnosticError for a user's mistake."""
 
     def __init__(self, context: Context, sources: Mapping[str, str]) -> None:
-        """`sources`: the texts of the program's files, for rendering."""
+        """Wrap a run context. `sources`: the texts of the program's files, from which diagnostics show lines."""
         self._stored, self._sources = context, sources
         self._tables: dict[str, tuple[nodes.Program, object, Tables]] = {}
 
     @property
     def context(self) -> Context:
-        """The run context that the commands use, with `used_by` spaces narrowed by the solutions there are now."""
+        """The run context that commands use, its `used_by` spaces narrowed by the solutions that are on disk now."""
         from puzzledsl.pipeline.compile import resolve_used_by
 
         context = self._stored
@@ -69,11 +69,11 @@ class Session:
         return context
 
     def explained(self) -> AbstractContextManager[None]:
-        """Make a DiagnosticError that is raised inside show its diagnostics with their lines."""
+        """Return a context manager that adds the rendered diagnostics to a DiagnosticError raised inside, as a note."""
         return explained(self._sources, self._stored.base)
 
     def known_space(self, name: str, stage: str) -> None:
-        """Refuse a name that is no space, and a space that is narrowed by a search without a solution."""
+        """Raise DiagnosticError for an unknown space, or an unsolved `used_by` search. `stage`: the command that asks."""
         from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.inputs import best_solution
 
@@ -83,13 +83,13 @@ class Session:
             best_solution(self.context, used_by.search)
 
     def known_search(self, search: str, stage: str) -> None:
-        """Refuse a name that is no search."""
+        """Raise DiagnosticError for an unknown search. `stage`: the command that asks, for the message."""
         from puzzledsl.pipeline.compile import chosen
 
         chosen("search", self.context.program.searches, [search], self._stored.file, stage)
 
     def tables_of(self, search: str) -> Tables:
-        """The tables of a search. They are kept as long as no stage has written any since."""
+        """Return the checked costs and scores of a search, cached until a table changes. Raises DiagnosticError."""
         from puzzledsl.pipeline.inputs import ready_tables, tables_version
         from puzzledsl.search.tables import tables_of
 
@@ -107,7 +107,7 @@ class Run:
     """The state of a program's build directory after a run."""
 
     def __init__(self, session: Session) -> None:
-        """Look at a build directory. `Program.run` makes runs."""
+        """Wrap the session whose build directory is shown. `Program.run` makes runs."""
         self._session = session
 
     @property

@@ -9,7 +9,7 @@ from puzzledsl.base.frozen import Record
 
 
 class _Fixed:
-    """One path of a build directory."""
+    """Attribute of a build directory: one path, relative to its root."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -19,7 +19,7 @@ class _Fixed:
 
 
 class _Named(_Fixed):
-    """A path for each name: `{}` stands for it."""
+    """Attribute of a build directory: a function from names to a path, where each `{}` is replaced by a name."""
 
     def __get__(self, build: BuildDir, owner: type) -> Callable[..., Path]:  # type: ignore[override]
         return lambda *names: build.root / self._path.format(*names)

@@ -1,9 +1,9 @@
 """Diagnostics: spans, labels and fixes, and applying fixes to a text. Imports nothing from the package: every layer uses it.
 
-A user's mistake is data: each kind is a `Mistake`, a code with a message in the user's words and often a help line; a
-`Diagnostic` is one at a place. Stages collect them in a `Sink`, so that one run reports them all. A `Fix` on one is what
-`pzl check --fix` and an editor's code actions apply: all that do not overlap, each completely or not at all. Kinds that both
-the checker and a later stage report, which may know more, stand here too.
+A user's mistake is data. A `Mistake` is a kind of mistake: a code with a message and often a help line. A `Diagnostic` is one
+mistake at a place. Stages collect diagnostics in a `Sink`, so that one run reports them all. `pzl check --fix` and an editor's
+code actions apply a diagnostic's `Fix`es: all that do not overlap, each completely or not at all. Kinds that both the checker
+and a later stage report are defined at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from puzzledsl.base.frozen import Record
 
 
 def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagnostic, Fix]]:
-    """Return the diagnostics with one safe fix, if it edits only `file`, and the fix. Of several, the user must choose."""
+    """Return the diagnostics that have exactly one safe fix, each with it, if it edits only `file`. Of several a user chooses."""
     found = []
     for diagnostic in diagnostics:
         safe = [fix for fix in diagnostic.fixes if fix.safe and fix.edits]
@@ -27,7 +27,7 @@ def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagn
 
 
 def compatible(fixes: Iterable[Fix]) -> list[Fix]:
-    """Return the fixes that can be made together: of two that touch, the first. Two that make the very same edits are one."""
+    """Return the fixes that can be made together: of two that touch or overlap the first, of two with the same edits one."""
     taken: list[Edit] = []
     kept: list[Fix] = []
     for fix in fixes:
@@ -40,9 +40,9 @@ def compatible(fixes: Iterable[Fix]) -> list[Fix]:
 
 
 def apply(text: str, fixes: Iterable[Fix]) -> str:
-    """Return the text with fixes made. They must be `compatible`, and of one file.
+    """Return the text of a file with `compatible` fixes made, which must all edit this file.
 
-    Spans count lines that end in a line feed and columns in code points, as the parser does.
+    As in the parser, a line ends with a line feed, and columns count code points.
     """
     lengths = [len(line) + 1 for line in text.split("\n")]
     starts = [0, *accumulate(lengths)]
@@ -63,7 +63,7 @@ def apply(text: str, fixes: Iterable[Fix]) -> str:
 
 
 def _touch(one: Span, other: Span) -> bool:
-    """True where two spans share a character or an end: edits there would depend on their order."""
+    """Return True if two spans share a character or an end, so that the result of edits would depend on their order."""
     begins = (one.line, one.column) <= (other.end_line, other.end_column)
     ends = (other.line, other.column) <= (one.end_line, one.end_column)
     return one.file == other.file and begins and ends
@@ -100,7 +100,7 @@ class Span:
         return Span(self.file, *start, *end)
 
     def cut(self, lines: Sequence[str]) -> str:
-        """Return the text of this span of a file with these lines."""
+        """Return the text of this span, given all lines of its file."""
         found = list(lines[self.line - 1 : self.end_line])
         if found:
             found[-1] = found[-1][: self.end_column - 1]
@@ -116,13 +116,13 @@ class Label(Record):
 
 
 class Near(str):
-    """A suggested spelling. `alone`: no other name is as close, so a fix with it is safe."""
+    """A suggested spelling. `alone`: no other name is as close, so that a fix which writes it is safe."""
 
     __slots__ = ("alone",)
     alone: bool
 
     def __new__(cls, text: str, *, alone: bool) -> Near:
-        """Make the suggestion; `alone` says that no other name is as near."""
+        """Make a suggestion of `text`; for `alone` see the class."""
         near = super().__new__(cls, text)
         near.alone = alone
         return near
@@ -161,9 +161,9 @@ MAX_SHOWN = 300  # Longest part of the user's text that a message quotes, in cha
 
 
 class Mistake(Record):
-    """A kind of mistake: `E0301` is an error, `W0412` a warning. `args` of a report fill both templates.
+    """A kind of mistake: `E0301` is an error, `W0412` a warning. Calling it with arguments of its templates gives a `Diagnostic`.
 
-    Its golden file, `errors/CODE.md`, says in a line what it is, and explains it by two programs.
+    Its golden file, `errors/CODE.md`, has a summary, an explanation, a wrong program with its message, and a right program.
     """
 
     code: str
@@ -172,7 +172,7 @@ class Mistake(Record):
     registry: ClassVar[dict[str, Mistake]] = {}
 
     def __post_init__(self) -> None:
-        """Register it. Raises TypeError for a code that another has."""
+        """Add it to `registry`. Raises TypeError if another kind has the same code."""
         other = Mistake.registry.setdefault(self.code, self)
         if other != self:
             raise TypeError(f"{self.code} is both {other.template!r} and {self.template!r}")
@@ -194,7 +194,7 @@ class Mistake(Record):
         notes: Iterable[str] = (),
         **args: object,
     ) -> Diagnostic:
-        """Return a report of it. `near` is the suggested spelling for the text of `span`: it becomes the help and a fix."""
+        """Return a mistake of this kind; `near`: a spelling to replace the text of `span`, which becomes the help and a fix."""
         long = {k: value for k, value in args.items() if isinstance(value, str) and len(value) > MAX_SHOWN}
         shown = args | {key: f"{value[:MAX_SHOWN]}…" for key, value in long.items()}
         message = self.template.format(**shown)
@@ -255,19 +255,19 @@ class DiagnosticError(Exception):
 
 @dataclass(slots=True)
 class Sink:
-    """Collector of diagnostics without exact repeats."""
+    """Collector of diagnostics. One with the place, code and message of an earlier one is left out."""
 
     items: list[Diagnostic] = field(default_factory=list)
     _seen: set[tuple[str, int, int, str, str]] = field(default_factory=set)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Record one diagnostic unless an equal one was recorded before."""
+        """Record a diagnostic unless one with the same sort key was recorded before."""
         if diagnostic.sort_key not in self._seen:
             self._seen.add(diagnostic.sort_key)
             self.items.append(diagnostic)
 
     def drop(self, lines: range) -> None:
-        """Forget the diagnostics of these lines: one that is about to be added says it all."""
+        """Remove the diagnostics whose spans begin on these lines, since one that follows covers them all."""
         self.items = [d for d in self.items if d.span is None or d.span.line not in lines]
 
     @property

@@ -1,9 +1,9 @@
-"""Atomic file writes, sealed files, and temporary files that the next process removes when theirs was killed.
+"""Atomic file writes, sealed files, and temporary files that a later process removes if their own process was killed.
 
-A reader sees the old content or the new, never a part. Temporary files and folders are locked while their process lives
-(`flock`); the operating system ends the lock however the process ends. So one that nobody holds is left over. Stamps protect the
-outputs of a stage; its internal files (unfinished work, tokenised text) have none and are sealed: they carry the SHA-256 of their
-content at their end or in a file beside them, which detects any changed bit.
+A reader sees the old content or the new, never a part. A process locks its temporary files and folders (`flock`), and the
+operating system releases the locks however the process ends. So an unlocked one is left over. Stamps protect the outputs of a
+stage. Its internal files (unfinished work, tokenised text) have no stamps and are sealed: the SHA-256 of their content is at
+their end or in a file beside them, which detects any changed bit.
 """
 
 import errno
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and its parents. Raises OSError; EROFS if the file system has no directories, such as /proc."""
+    """Create a directory and its parents. Raises OSError; EROFS where none can be made, such as in /proc."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:
@@ -55,9 +55,9 @@ def make_directory(path: Path) -> None:
 
 
 def reserve(path: Path, size_bytes: int) -> None:
-    """Make `path` this long with room on the disk for all of it, so that writing through a memory map cannot fail.
+    """Make an existing file `size_bytes` long, with all its disk space allocated. Raises OSError if there is no room.
 
-    A map of a file with holes on a full disk ends the process (SIGBUS). Raises OSError where there is no room.
+    Otherwise a write through a memory map of the file would end the process (SIGBUS) when the disk is full.
     """
     with path.open("rb+") as file:
         if hasattr(os, "posix_fallocate") and size_bytes:
@@ -82,7 +82,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def like(old: bytes, text: str) -> bytes:
-    """Return a text as bytes with the byte order mark and the line ends of an existing file's."""
+    """Return a text as UTF-8 bytes, with a byte order mark and CRLF line ends if the file content `old` has them."""
     mark = b"\xef\xbb\xbf" if old.startswith(b"\xef\xbb\xbf") else b""
     lines = old.count(b"\n")
     if lines and old.count(b"\r\n") == lines:
@@ -91,7 +91,7 @@ def like(old: bytes, text: str) -> bytes:
 
 
 def matching(base: Path, pattern: str) -> list[Path]:
-    """Return the files that a path or a glob names, relative to `base`."""
+    """Return the existing files that a path or glob pattern, relative to `base`, names; an empty list if there are none."""
     if os.path.isfile(base / pattern):  # `[` and `*` may be a part of its name
         return [base / pattern]
     found = glob.glob(os.path.join(glob.escape(str(base)), pattern), recursive=True)
@@ -99,14 +99,14 @@ def matching(base: Path, pattern: str) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def scratch(purpose: str) -> Iterator[Path]:
-    """Yield a new folder in the system's temporary directory; it goes with the context."""
+    """Yield a new folder in the system's temporary directory, which is removed afterwards. `purpose`: a part of its name."""
     with _held(Path(tempfile.gettempdir()), f"{PREFIX}{purpose}-", "", folder=True) as folder:
         yield folder
 
@@ -126,7 +126,7 @@ def beside(path: Path, *, folder: bool) -> Iterator[Path]:
 def appearing(out_dir: Path) -> Iterator[Path]:
     """Yield an empty directory that takes the place of `out_dir` on success and is removed on failure.
 
-    Its files are on the disk before that. They must not be in directories of their own.
+    Its files are synced to the disk first. It must not contain directories.
     """
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with beside(out_dir, folder=True) as temporary:
@@ -191,7 +191,7 @@ def _held(directory: Path, prefix: str, suffix: str, *, folder: bool) -> Iterato
 
 
 def _lock(path: Path) -> int | None:
-    """Return a handle that holds the lock; None if another process does. Raises OSError."""
+    """Lock a file or folder; return the open descriptor that holds the lock, or None if another process does. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -214,12 +214,12 @@ SEAL_BYTES = 32
 
 
 def seal(path: Path) -> None:
-    """Append the SHA-256 of a file's content to it. Readers that know the length of the content can ignore the checksum."""
+    """Append the SHA-256 (32 bytes) of a file's content to it. `is_sealed` checks it."""
     _append(path, bytes.fromhex(sha256_of(path)))
 
 
 class Sealing:
-    """SHA-256 of a file's content while it is written: each part is hashed in another thread, so nothing is read again.
+    """Context manager that seals a file while it is written: a thread hashes each part, so that nothing is read again.
 
     Leaving the context without an exception appends the checksum to `path`, as `seal` does.
     """
@@ -233,7 +233,7 @@ class Sealing:
         return self
 
     def add(self, content: memoryview) -> None:
-        """Count in the next part of the content, which must not change any more."""
+        """Hash the next part of the content in the background. Its memory must not change any more."""
         self._last = self._thread.submit(self._digest.update, content)
 
     def __exit__(
@@ -294,7 +294,7 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def sealed_line(text: str) -> str:
-    """Return one line of an append-only file: the text, a tab, its checksum."""
+    """Return a line for an append-only file: the text, a tab, the start of its SHA-256 (16 hexadecimal digits)."""
     return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
 
 

@@ -1,9 +1,9 @@
-"""Frozen values: dataclasses whose methods are made at first use, and those of them that have one canonical JSON text.
+"""Frozen values: `Record`, a dataclass whose methods are compiled at first use, and `Frozen`, a record with canonical JSON.
 
-`dataclasses.dataclass` compiles seven functions for each class, and a command loads hundreds of classes and uses few of
-them. Here the fields are the standard library's, for `fields` and `replace`; `__init__`, and `__eq__` with `__hash__`, are
-compiled at their first use; the rest is the same function for all. Pydantic reads and writes JSON, and is imported when
-JSON is: that takes longer than a check.
+`dataclasses.dataclass` compiles seven functions for each class, but a command loads hundreds of classes and uses few. Here
+`fields` and `replace` of the standard library work as usual. `__init__`, and `__eq__` with `__hash__`, are compiled when first
+used; all classes share the other methods. Pydantic reads and writes the JSON. It is imported only then, because the import
+takes longer than checking a program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOT_GIVEN: Any = object()
 
 
 class Later:
-    """An attribute of a class that is made when it is first read."""
+    """Descriptor of a class attribute: the first read calls `make(cls)`, which sets the real attribute in its place."""
 
     def __init__(self, name: str, make: Callable[[Any], None]) -> None:
         self._name, self._make = name, make
@@ -56,7 +56,7 @@ def _declare(cls: Any, kw_only: bool) -> None:
 
 
 def _initialise(cls: Any) -> None:
-    """Compile `__init__`."""
+    """Compile the `__init__` of a record class."""
     places, words, body = list[str](), list[str](), list[str]()
     names: dict[str, Any] = {"_set": object.__setattr__, "_NOT_GIVEN": _NOT_GIVEN}
     for each in fields(cls):
@@ -80,7 +80,7 @@ def _initialise(cls: Any) -> None:
 
 
 def _compare(cls: Any) -> None:
-    """Compile `__eq__` and `__hash__`, of the fields that compare."""
+    """Compile the `__eq__` and `__hash__` of a record class, from its fields with `compare`."""
     for name in ("__eq__", "__hash__"):
         if isinstance(vars(cls).get(name), Later):
             delattr(cls, name)
@@ -115,7 +115,7 @@ def _shown(self: Any) -> str:
 
 
 class _Config:
-    """Pydantic's configuration of a class."""
+    """Descriptor of pydantic's configuration: unknown keys are refused, and the docstring describes the JSON schema."""
 
     def __get__(self, instance: object, owner: type) -> dict[str, Any]:
         described = {"description": inspect.cleandoc(owner.__doc__)} if owner.__doc__ else {}
@@ -161,7 +161,7 @@ def _adapter_of(owner: Any) -> TypeAdapter[Any]:
 class Frozen(Record):
     """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them.
 
-    `class Not(Frozen, kind="not")` is known in unions by its first field: `kind: Literal["not"] = "not"`.
+    `class Not(Frozen, kind="not")` adds a first field `kind: Literal["not"] = "not"`, by which unions tell it from others.
     """
 
     model_fields: ClassVar[Mapping[str, Any]] = {}  # The fields by name.
@@ -189,7 +189,7 @@ class Frozen(Record):
     def model_dump(
         self, *, mode: Literal["python", "json"] = "python", include: Any = None, exclude: Any = None
     ) -> dict[str, Any]:
-        """Return the fields as a dictionary; with mode "json", of what JSON has."""
+        """Return the fields as a dictionary, nested values too; in mode "json", with JSON types only."""
         found: dict[str, Any] = self._adapter().dump_python(self, mode=mode, include=include, exclude=exclude)
         return found
 
@@ -199,17 +199,17 @@ class Frozen(Record):
 
     @classmethod
     def model_validate(cls, value: object) -> Self:
-        """Make one of a dictionary. Raises pydantic.ValidationError."""
+        """Return a validated value made from a dictionary. Raises pydantic.ValidationError."""
         return cls._adapter().validate_python(value)
 
     def canonical_json(self) -> str:
-        """The one JSON text of this value: sorted keys, an indent of one blank, final newline."""
+        """Return the only JSON text of this value: sorted keys, an indent of one blank, a final newline."""
         import json
 
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:
-        """SHA-256 of the compact canonical JSON, hexadecimal. Equal content, equal digest."""
+        """Return the hexadecimal SHA-256 of the value's JSON with sorted keys and no blanks: equal for equal content."""
         import hashlib
         import json
 
@@ -219,12 +219,12 @@ class Frozen(Record):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Parse and validate. Raises pydantic.ValidationError."""
+        """Parse and validate JSON. Raises pydantic.ValidationError."""
         return cls._adapter().validate_json(text)
 
     @classmethod
     def of_file(cls, path: Path) -> Self | None:
-        """Parse and validate a file; None if it cannot be read or has another content."""
+        """Parse and validate a JSON file; None if it cannot be read or does not have this form."""
         try:
             return cls.from_json(path.read_bytes())
         except (OSError, ValueError):
@@ -232,7 +232,7 @@ class Frozen(Record):
 
     @classmethod
     def of_sealed(cls, path: Path) -> Self | None:
-        """Parse and validate a file of `write_sealed`; None if it is missing, damaged, or another version's."""
+        """Parse and validate a file of `write_sealed`; None if it is missing or damaged, or has another version's form."""
         from puzzledsl.base.files import read_sealed
 
         try:
@@ -242,21 +242,21 @@ class Frozen(Record):
 
 
 def type_of(node: type[Frozen], name: str) -> Any:
-    """Return the type of a field."""
+    """Return the type of the field `name` of a class, resolved from its annotation."""
     home = next(each for each in node.__mro__ if name in inspect.get_annotations(each))
     annotation = inspect.get_annotations(home)[name]
     return eval(annotation, vars(sys.modules[home.__module__])) if isinstance(annotation, str) else annotation
 
 
 def add_fields(node: type[Frozen], fields: Mapping[str, tuple[Any, Any]]) -> None:
-    """Put fields, each with its type and its default, in front of those of a class that has no instances yet."""
+    """Put fields, name -> (type, default), in front of the own fields of a class that has no instances yet."""
     node.__annotations__ = {**{name: kind for name, (kind, _) in fields.items()}, **node.__annotations__}
     for name, (_, default) in fields.items():
         setattr(node, name, default)
 
 
 def left_out(default: Any) -> Any:
-    """Return a field that JSON leaves out at its default, so that values without it keep their digests."""
+    """Return a field that JSON omits if it has its default, so that older values, which lack it, keep their digests."""
     excluded = {"exclude_if": lambda value: value == default}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=excluded)
@@ -264,7 +264,7 @@ def left_out(default: Any) -> Any:
 
 
 class Checks:
-    """Annotations of pydantic, made of the library when JSON is read or written: `Annotated[int, Checks(lambda pydantic: …)]`."""
+    """Annotations of pydantic for a type, made once pydantic is imported: `Annotated[int, Checks(lambda pydantic: [...])]`."""
 
     def __init__(self, make: Callable[[Any], Iterable[Any]]) -> None:
         self._make = make
@@ -276,4 +276,4 @@ class Checks:
 
 
 BY_KIND = Checks(lambda pydantic: [pydantic.Field(discriminator="kind")])
-"""Discriminator of a union by `kind`."""
+"""Annotation of a union whose members pydantic tells apart by their field `kind`."""

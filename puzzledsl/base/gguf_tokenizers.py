@@ -1,6 +1,6 @@
-"""Tokenizers that a GGUF file can hold: llama.cpp reads no regular expressions from it, and knows rules of splitting by name.
+"""Tokenizers that a GGUF file can hold. A GGUF file names the rule that splits text into words; llama.cpp knows the rules.
 
-A rule without a known name is refused, because text would silently be split differently than in training.
+A tokenizer whose rule has no such name is refused, because text would silently be split differently than in training.
 """
 
 import json
@@ -46,7 +46,7 @@ def read_tokenizer(directory: Path) -> dict[str, Any]:
 
 
 def pre_tokenizer(content: dict[str, Any]) -> str:
-    """Return llama.cpp's name of a tokenizer's rules of splitting. Raises BadTokenizer if it has none."""
+    """Return llama.cpp's name of the splitting rule in tokenizer.json. Raises BadTokenizer if it has none."""
     pre = content.get("pre_tokenizer") or {"type": "none"}
     steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
     said = tuple(_step(step) for step in steps)
@@ -56,7 +56,7 @@ def pre_tokenizer(content: dict[str, Any]) -> str:
 
 
 def objection(directory: Path) -> str:
-    """Return the reason why no GGUF file can hold a checkpoint's tokenizer; empty if one can, or if there is none to read."""
+    """Return why no GGUF file can hold a checkpoint's tokenizer; empty if one can, or if there is no tokenizer.json."""
     path = directory / "tokenizer.json"
     try:
         stat = path.stat()

@@ -1,6 +1,6 @@
-"""Phrases in messages: words with a conjunction, layers as ranges, rows as columns, and spelling suggestions.
+"""Phrases in messages: lists of words, layers as ranges, tables with aligned columns, durations, spelling suggestions.
 
-Spelling suggestions ("did you mean …?"), by one function, so that all stages suggest alike.
+Spelling suggestions ("did you mean …?") come from one function, `closest`, so that all stages suggest alike.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,9 +9,9 @@ from puzzledsl.base.diagnostics import Near
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str = "<", indent: str = "") -> Iterator[str]:
-    """Yield rows as lines of columns two blanks apart.
+    """Yield rows as lines of columns two blanks apart, each line after `indent`.
 
-    `sides`: `<` for each column to the left, `>` to the right; the last one holds for all columns behind it.
+    `sides`: one sign a column, `<` aligns it left, `>` right; the last sign holds for all further columns.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = sides.ljust(len(widths), sides[-1])
@@ -21,7 +21,7 @@ def aligned(rows: Sequence[Sequence[str]], sides: str = "<", indent: str = "") -
 
 
 def listed(words: Iterable[object], last: str = "and") -> str:
-    """Return words as a list: `a`, `a and b`, `a, b and c`. `last` stands before the last word."""
+    """Return at least one word as a list: `a`, `a and b`, `a, b and c`. `last` is the conjunction before the last word."""
     *others, end = map(str, words)
     return f"{', '.join(others)} {last} {end}" if others else end
 
@@ -32,7 +32,7 @@ def layers_in_words(layers: Sequence[int]) -> str:
 
 
 def ranges(layers: Sequence[int]) -> str:
-    """Return ascending layers as ranges: `0..1, 79`, and `41..77 by 2` for every second one."""
+    """Return ascending layers as ranges: `0..1, 79`; with `by` for equal steps of three or more: `41..77 by 2`."""
     parts: list[str] = []
     at = 0
     while at < len(layers):
@@ -92,7 +92,7 @@ def _fold(name: str) -> str:
 
 
 def _distance(a: str, b: str) -> int:
-    """The optimal string alignment distance: insert, delete, replace, swap neighbours."""
+    """Return the optimal string alignment distance: least number of inserts, deletes, replacements and swaps of neighbours."""
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

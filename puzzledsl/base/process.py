@@ -1,9 +1,9 @@
 """This process: its processor's name, its garbage collector tuned for short commands, and a reliable Ctrl-C.
 
-A short command creates about a hundred thousand objects, which nearly all live to its end; collection passes over
-them would take a tenth of its time. Long-running work and work with arrays use the default collector.
+A short command creates about a hundred thousand objects, nearly all of which live to its end; collection passes over
+them would take a tenth of its time. Long-running work and work with arrays use the collector's usual settings.
 
-The signal is recorded, because libraries swallow KeyboardInterrupt or convert it to their own errors.
+An interrupt is also recorded, because libraries swallow KeyboardInterrupt or convert it to their own errors.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-RARELY = 100_000  # objects more than at the last time
+RARELY = 100_000  # new objects between two collections
 _USUAL = gc.get_threshold()
 
 
 def rest() -> None:
-    """Collect rarely from now on: objects made while the process starts live to its end."""
+    """Make garbage collection rare from now on: objects made while the process starts live to its end."""
     gc.set_threshold(RARELY, *_USUAL[1:])
 
 
 def work() -> bool:
-    """Collect as usual from now on, except the objects made so far. Return False in a process that `rest` did not start."""
+    """Undo `rest`, and exempt all objects made so far from collection. Return False, changing nothing, without `rest` before."""
     if gc.get_threshold()[0] != RARELY:
         return False
     gc.freeze()
@@ -37,7 +37,7 @@ def work() -> bool:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use; of a system that does not say, all."""
+    """Return the number of cores that this process may use; all cores of the machine if the system has no such limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -59,7 +59,7 @@ _asked = False
 
 
 def listen_to_interrupts() -> None:
-    """Record Ctrl-C in addition to raising KeyboardInterrupt. Call it only from the main thread."""
+    """From now on record Ctrl-C for `was_interrupted`, and raise KeyboardInterrupt as usual. For the main thread alone."""
     global _asked
     _asked = False
     signal.signal(signal.SIGINT, _note)
@@ -73,7 +73,7 @@ def ignore_interrupts() -> None:
 
 
 def was_interrupted() -> bool:
-    """Return True if the user has pressed Ctrl-C."""
+    """Return True if Ctrl-C was pressed since `listen_to_interrupts`."""
     return _asked
 
 
@@ -84,7 +84,7 @@ def raise_if_interrupted() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once with an exit code. Destroying all objects would take a tenth of a short command's time.
+    """Run exit handlers, flush the output, and end the process at once: destroying all objects takes a tenth of a short run.
 
     After an interrupt, `sys.exit` would also give the wrong exit code: an interrupt inside `exec` of a string (dataclasses and
     torch use it) makes `python -m` end itself with SIGINT at the end, even though the interrupt was handled.
@@ -106,7 +106,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _tell_unless_interrupt(unraisable: sys.UnraisableHookArgs) -> None:
-    """Say nothing of an interrupt inside a `__del__`, which is lost there: `raise_if_interrupted` raises it again."""
+    """Report an exception that Python cannot raise (in a `__del__`), but no interrupt: `raise_if_interrupted` raises that."""
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 

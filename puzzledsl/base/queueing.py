@@ -1,8 +1,8 @@
-"""Erlang's C formula (1917), requests that find all of m servers at work, in exact integers; and quantiles of Poisson's law.
+"""Erlang's C formula (1917), the share of requests that find all m servers busy, in exact integers; and Poisson quantiles.
 
-Sequences of continuous batching share an engine whose rate at k of them, k / C(k), is at least that of k servers at the
-speed that m of them have, for every k up to m. So the number that runs is at most that of a queue M/M/m in distribution, also
-where the lengths of requests are not exponential (Kelly 1979, symmetric queues).
+Sequences of continuous batching share an engine. With k sequences running it ends k / C(k) requests a second (C: seconds, see
+docs/language.md), for k up to m at least as many as k of m servers that together end m / C(m). So the number of running sequences
+is at most that of an M/M/m queue in distribution, also if lengths are not exponential (Kelly 1979, symmetric queues).
 """
 
 import json
@@ -12,20 +12,20 @@ from functools import cache
 from math import exp
 from pathlib import Path
 
-PER_LOAD = 1000  # Offered loads are rounded up to thousandths.
+PER_LOAD = 1000  # Offered loads (arrival rate * service time) are in thousandths, rounded up.
 LATE = 40
-"""One request of so many may find more sequences than a 95th percentile says, and another more prompts: 5 % together."""
+"""One request of 40 may find more sequences than a 95th percentile assumes, and one more prompts: together 5 %."""
 
 
 @cache
 def most_load(servers: int) -> Fraction:
-    """Return the largest offered load, in thousandths, at which at most one request of LATE finds all servers at work."""
+    """Return the largest offered load, a multiple of 1/1000, at which at most one request of LATE finds all servers busy."""
     loads = range(1, PER_LOAD * servers)
     return Fraction(bisect_left(loads, True, key=lambda load: _is_late(servers, load)), PER_LOAD)
 
 
 def _is_late(servers: int, load: int) -> bool:
-    """True if more than one request of LATE waits: by 1 / B(k) = 1 + k / load / B(k - 1), times load^k, of Erlang's B."""
+    """Return True if at `load` thousandths more than one request of LATE waits: C from 1 / B(k) = 1 + k / load / B(k - 1)."""
     inverse, power = 1, 1
     for server in range(1, servers + 1):
         power *= load
@@ -46,9 +46,9 @@ def most_arrivals(mean: float) -> int:
 
 
 def read_lengths(path: Path) -> tuple[tuple[int, int], ...]:
-    """Return the prompt and output tokens of each line of a file: `{"prompt": 256, "output": 128}`.
+    """Return (prompt, output) tokens of each line of a JSONL file: `{"prompt": 256, "output": 128}`.
 
-    Raises ValueError, with a reason for people, for a file that is not there or has others.
+    Raises ValueError, with a message for the user, if the file cannot be read, has no lines, or has other values.
     """
     try:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]

@@ -16,7 +16,7 @@ TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
 """Style -> ANSI code."""
 
-Paint = Callable[[str, str], str]  # Colours a text in one of the styles.
+Paint = Callable[[str, str], str]  # (text, style) -> the text, coloured if colours are on.
 
 
 def _painted(color: bool, text: str, style: str) -> str:
@@ -25,7 +25,7 @@ def _painted(color: bool, text: str, style: str) -> str:
 
 
 class _Underline(Record):
-    """Underline within one line, in cells, end exclusive."""
+    """Underline within one line, from cell `start` to `stop` (exclusive), with its label; `primary`: drawn with `^`."""
 
     start: int
     stop: int
@@ -36,7 +36,7 @@ class _Underline(Record):
 def render_all(
     diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool, width: int = 120
 ) -> str:
-    """Render every diagnostic, each followed by an empty line, and a line that counts them."""
+    """Render every diagnostic, each followed by an empty line, and a line that counts them; nothing for none."""
     shown = list(diagnostics)
     text = "".join(render(d, sources, color=color, width=width) + "\n\n" for d in shown)
     return text + (counts(shown) + "\n" if shown else "")
@@ -52,7 +52,7 @@ def counts(diagnostics: Sequence[Diagnostic]) -> str:
 def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
     """Render one diagnostic with the source lines it refers to, without a final newline.
 
-    `sources` maps the files of its spans to their text; for a missing file only the place is shown.
+    `sources`: file name in spans -> text; for a missing file only the place is shown. `width`: terminal cells of a line.
     """
     paint = partial(_painted, color)
     severity = diagnostic.severity
@@ -80,7 +80,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
 def sources_for(
     diagnostics: Iterable[Diagnostic], known: Mapping[str, str], roots: Iterable[Path]
 ) -> dict[str, str]:
-    """Return the text of every file that a diagnostic points into. Files that are not `known` are searched in `roots`."""
+    """Return `known` with the texts of all files that diagnostics point into, as found in the folders `roots`."""
     sources, folders = dict(known), [*roots]
     for diagnostic in diagnostics:
         for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
@@ -112,7 +112,7 @@ def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def clean(text: str) -> str:
-    """Return the text without characters that move the cursor or change the writing direction."""
+    """Return the text with a placeholder for each character that moves the cursor or changes the writing direction."""
     if _is_one_cell_each(text.replace("\n", "")):
         return text
     return "".join(c if c == "\n" or _is_plain(c) else "\ufffd" for c in text)
@@ -166,7 +166,7 @@ def _expand(line: str) -> tuple[str, list[int]]:
 def _excerpt(
     parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: Paint, width: int
 ) -> list[str]:
-    """Return the source lines that the spans of one file touch, with their underlines."""
+    """Return the lines of an excerpt: first and last source line of every span in `parts` (of one file), underlined."""
     lines = source.removeprefix("\ufeff").split("\n")
     underlines: dict[int, list[_Underline]] = {}
     for span, text, primary in parts:
@@ -267,7 +267,7 @@ def _draw(underlines: list[_Underline], severity: str, paint: Paint) -> list[str
 
 
 def _join(row: list[tuple[str, str]], paint: Paint) -> str:
-    """Join cells to text, with one colour code per run."""
+    """Join (character, style) cells to text, with one colour code for each run of a style."""
     out: list[str] = []
     run, style = "", ""
     for character, its in row:

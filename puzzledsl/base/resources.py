@@ -1,10 +1,10 @@
 """Files shipped with the package, among them the explanations of diagnostic codes; and entry points of installed packages.
 
-An installed wheel contains the files in `puzzledsl/_data`; an editable install uses the checkout's top-level folders, which are
-outside the wheel's package mapping. No other module depends on this layout. `errors/CODE.md` explains a code: a sentence,
-paragraphs, a wrong program, the message about it word for word, and a right program.
+An installed wheel has the files in `puzzledsl/_data`; an editable install uses the checkout's top-level folders instead. Only
+this module depends on that. `errors/CODE.md` explains a code: a sentence, paragraphs, a wrong program, the message about it word
+for word, and a right program.
 
-Most programs have no entry points, so the folders are looked through before metadata is parsed.
+Few installations have entry points for pzl. So entry_points.txt files are searched first, and metadata is parsed only if needed.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def resource(kind: Kind, name: str) -> Path:
 
 
 def listing(kind: Kind, pattern: str = "**/*.pzl") -> list[str]:
-    """Return the sorted names of the shipped files that match a glob, with `/` between folders."""
+    """Return the sorted names of the shipped files of a kind that match a glob, relative to its folder, with `/`."""
     root = folder(kind)
     return sorted(p.relative_to(root).as_posix() for p in root.glob(pattern) if p.is_file())
 
 
 def entry_points(group: str) -> list[EntryPoint]:
-    """Return the entry points of a group, sorted by name."""
+    """Return the entry points of a group that installed packages declare, sorted by name."""
     if not any(_may_have(folder or os.curdir, group.encode()) for folder in sys.path):
         return []
     from importlib import metadata
@@ -64,7 +64,7 @@ def entry_points(group: str) -> list[EntryPoint]:
 
 
 def _may_have(folder: str, group: bytes) -> bool:
-    """Return False if no package of a folder names the group. A zip file may have any group."""
+    """Return False if no package installed in a folder of `sys.path` can have the group; True for a zip file."""
     try:
         names = os.listdir(folder)
     except NotADirectoryError:
@@ -92,7 +92,7 @@ _GOLDEN = re.compile(
 
 
 class Explanation(Record):
-    """The explanation of one code. `said` is the message about the wrong example."""
+    """The explanation of one code. `message`: its template with `…` for values; `said`: the message about the wrong program."""
 
     code: str
     severity: str

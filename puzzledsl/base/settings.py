@@ -1,7 +1,7 @@
-"""Settings of the language. A field of the IR says all of a setting; completion, docs and the checker read it here.
+"""Settings of the language. A field of an IR class declares a setting; the checker, completion and docs read the same record.
 
-`tokens: int = setting("The budget of each job.", at_least=0)` is a field with a `Setting` in its metadata. The
-setting's name, type, words, calls and default are the field's own. `settings_of` and `call_of` make the tables.
+`tokens: int = setting("The budget of each job.", at_least=0)` is a field with a `Setting` in its metadata. The setting's
+name, type, words, calls and default come from the field. `settings_of` and `call_of` make the tables of a class.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ REQUIRED: Any = object()  # The default of a setting that must be written.
 class Setting(Record):
     """One setting of a body, or one argument of a call.
 
-    `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has it. `kinds`
-    are the declarations that it can name. `noun` names its value in diagnostics. `default` is Markdown. A number is of the
-    dimension `unit`, above `more_than` or from `at_least` on, to `at_most`. `write` is the help where it is missing. `type` is
-    its value's (None: the declaration reads it), `value` its default, `name` the field's.
+    `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has it. `kinds`:
+    declarations that the value can name. `noun` names the value in diagnostics. `default` is Markdown. A number has the dimension
+    `unit`, and is above `more_than`, at least `at_least` and at most `at_most`. `write`: the help if the setting is missing.
+    `type`: the value's type (None: the declaration reads it); `value`: the default; `name`: the field's name.
     """
 
     doc: str
@@ -56,7 +56,7 @@ class Setting(Record):
 class Call(Record):
     """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names.
 
-    `node` is the class that the checker makes of it, `write` the help where an argument is missing.
+    `node`: the IR class whose instance the checker makes of it; `write`: the help if an argument is missing.
     """
 
     doc: str
@@ -73,7 +73,7 @@ class Call(Record):
         return tuple(self.arguments)
 
     def argument(self, name: str | None, place: int) -> Setting | None:
-        """Return the argument called `name`, or the one at index `place` given without a name."""
+        """Return the argument called `name`, or, if that is None, the one at index `place`; None if there is no such."""
         if self.named_by:
             return Setting("Its weight.") if name is not None else Setting("", kinds=self.named_by)
         if name is not None:
@@ -91,10 +91,10 @@ class Section(Record):
 
 
 class Kind(Record):
-    """One kind of declaration. `form` is its syntax; `plural` names its dictionary in the IR's program.
+    """One kind of declaration. `form`: an example of its syntax; `plural`: the field of the IR's program that holds these.
 
-    `value` is what stands right of `=`; `statements` are the keywords that its body can contain. `of` is the field with the
-    name of the declaration that it builds on, which is of a kind among `targets`.
+    `value`: the setting right of `=`; `statements`: the keywords that statements of its body can begin with. `targets`: kinds of
+    the declaration that it builds on; `of`: the field with that declaration's name.
     """
 
     form: str
@@ -111,11 +111,11 @@ class Kind(Record):
 
     @cached_property
     def preposition(self) -> str:
-        """The word before the declaration that it builds on: `of`, `on`, or nothing."""
+        """The word before the declaration that it builds on: `of` or `on`; empty if it builds on none."""
         return "" if not self.targets else "on" if " on " in self.form else "of"
 
     def table(self, section: str = "") -> Mapping[str, Setting]:
-        """Return the settings of its body, or of a section there; none of a section that it lacks."""
+        """Return the settings of its body, or of the named section in it; an empty table for an unknown section."""
         if not section:
             return self.settings
         return self.sections[section].settings if section in self.sections else {}
@@ -124,9 +124,9 @@ class Kind(Record):
 def setting(
     doc: str, *, default: Any = REQUIRED, shown: str | None = None, left_out: bool = False, **facts: Any
 ) -> Any:
-    """Return a field that is a setting. `facts` are fields of `Setting`.
+    """Return a dataclass field that is a setting of the language. `facts`: further fields of `Setting`.
 
-    `shown`: the default in Markdown, where `default` does not say it. `left_out`: JSON leaves the default out.
+    `shown`: the default in Markdown, if not made of `default`. `left_out`: JSON omits the field if it has its default.
     """
     text = _shown(default, facts.get("unit", COUNT)) if shown is None else shown
     known: dict[str, Any] = {"setting": Setting(doc, default=text, **facts), "description": doc}
@@ -136,7 +136,7 @@ def setting(
 
 
 def _settings_of(node: type[Frozen]) -> Mapping[str, Setting]:
-    """Return the settings of a class by their names in the language: its own, then those of the classes that it is of."""
+    """Return the settings of a class by name in the language, positional ones first, else its own before its bases'."""
     names = (name for each in node.__mro__ for name in inspect.get_annotations(each))
     found: dict[str, Setting] = {}
     for name in dict.fromkeys(names):
@@ -147,7 +147,7 @@ def _settings_of(node: type[Frozen]) -> Mapping[str, Setting]:
 
 
 def _completed(own: Setting, name: str, annotation: Any, default: Any) -> Setting:
-    """Return a setting with what its field says: type, words, calls and default."""
+    """Return the setting `own` completed from its field: type, words and calls from `annotation`, and the default."""
     kind, many = _plain(annotation)
     words, calls = own.words, own.calls
     if get_origin(kind) is Literal:
@@ -164,7 +164,7 @@ def _completed(own: Setting, name: str, annotation: Any, default: Any) -> Settin
 
 
 def _plain(annotation: Any) -> tuple[Any, bool]:
-    """Return a type without None, annotations and `tuple[…, ...]`, and whether it is of several values."""
+    """Return a type without None, `Annotated` and `tuple[…, ...]`, and True if it was such a tuple (of several values)."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _plain(inner[0])
@@ -177,7 +177,7 @@ def _plain(annotation: Any) -> tuple[Any, bool]:
 
 
 def _shown(value: Any, unit: Dimension) -> str:
-    """Return a default in Markdown; empty where it has no words."""
+    """Return a default in Markdown; empty for one that is empty or not a plain value, such as None."""
     if isinstance(value, bool):
         return f"`{value}`".lower()
     if isinstance(value, int) and value and value % 1024 == 0:
@@ -188,7 +188,7 @@ def _shown(value: Any, unit: Dimension) -> str:
 
 
 def _calls_of(node: type[Frozen]) -> Mapping[str, Call]:
-    """Return the constructors of a class: its `kind`, or one for each of several, which `words` explains."""
+    """Return the constructors of a class by name: one for each value of its field `kind`; none without settings."""
     explained: Mapping[str, str] = getattr(node, "words", {})
     if "kind" not in node.model_fields or not settings_of(node):
         return {}
@@ -197,7 +197,7 @@ def _calls_of(node: type[Frozen]) -> Mapping[str, Call]:
 
 
 def call_of(node: type[Frozen], doc: str = "", name: str = "") -> Call:
-    """Return the constructor of a class. Its arguments are the settings, `doc` or its docstring's first paragraph explains it."""
+    """Return the constructor of a class. Its arguments are the settings; its text is `doc`, or the class's first paragraph."""
     arguments, example = settings_of(node), getattr(node, "example", "")
     positional = [each for each in arguments.values() if each.positional]
     return Call(

@@ -1,7 +1,7 @@
-"""Dimensions, quantities and their literals. Values are exact (`Fraction`): `80GiB` and `81920MiB` are one number.
+"""Dimensions, quantities and their literals. Values are exact (`Fraction`): `80GiB` and `81920MiB` are the same number.
 
-Base units: byte, second, FLOP, token, dollar, joule, request. `25%` and `2.17x` are dimensionless; `x` remembers that it means
-"times the parent's".
+Base units: byte, second, FLOP, token, dollar, joule, request. `25%` and `2.17x` are dimensionless; the form of `2.17x` is kept,
+because it means "times the parent's".
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ MAX_EXPONENT = 60
 
 
 class Quantity(Record):
-    """An exact value in base units (bytes, seconds, FLOP, tokens or a plain number)."""
+    """An exact value in the base units of its dimension. `form`: how the literal was written, `25%`, `2.17x` or plain."""
 
     value: Fraction
     dimension: Dimension = COUNT
@@ -149,7 +149,7 @@ class Quantity(Record):
 
 
 class BadLiteral(ValueError):
-    """Raised for a literal that is not a quantity. `help` describes a correct one; `meant` is the only likely one, if any."""
+    """Raised for a literal that is not a quantity. `help`: how to correct it; `meant`: the certain correction, else empty."""
 
     def __init__(self, message: str, help: str = "", meant: str = "") -> None:
         super().__init__(message)
@@ -160,7 +160,7 @@ class BadLiteral(ValueError):
 def parse_quantity(text: str) -> Quantity:
     """Return the quantity of a literal such as `78_000`, `25%`, `2.17x`, `80GiB`, `5min` or `200 tok/s`.
 
-    Raises BadLiteral for an unknown unit or a number too long to be meant.
+    Raises BadLiteral for other text, an unknown unit, or a number that is too long or too large.
     """
     match = _LITERAL.fullmatch(text.strip())
     if match is None:
@@ -193,9 +193,9 @@ def with_unit(number: str, unit: str) -> str:
 
 
 def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
-    """Return the help for an unknown unit, and the literal that it must mean, known by letters in the wrong case.
+    """Return the help for an unknown unit, and the literal that is certainly meant; empty if that is not certain.
 
-    `5m` may be minutes or millions, so of single letters only `S` and `H` are certain.
+    `5m` may be minutes or millions, so of single letters in the wrong case only `S` and `H` are certain.
     """
     ambiguous = {
         "b": f"billions are written `{number}B`",
@@ -240,9 +240,9 @@ def _decimal(value: Fraction, digits: int = 4) -> str:
 
 
 def format_quantity(value: Fraction | float, dimension: Dimension, digits: int = 4) -> str:
-    """Format a value in base units: `76.2GiB`, `31ms`, `51.5B`, `1234`.
+    """Format a value, given in base units, with a fitting unit: `76.2GiB`, `31ms`, `51.5B`, `1234`.
 
-    For messages and tables; it rounds to `digits` significant digits. The text parses back as a literal where a unit exists.
+    It rounds to `digits` significant digits. The text is a literal of the language if the dimension has a unit there.
     """
     exact = Fraction(value)
     if dimension == COUNT and abs(exact) < 10**5:

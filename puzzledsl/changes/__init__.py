@@ -1,1 +1,1 @@
-"""Comparison of two programs: changed declarations, pieces to make, stages to run again."""
+"""Comparison of two programs: changed declarations, and pieces to make."""

@@ -38,7 +38,7 @@ _SUFFIXES = (
 
 
 def figure(path: str, value: object) -> str:
-    """A field of a declaration: sizes and times in units, everything else as it is."""
+    """Format a field of a declaration: with a unit if the end of its `path` names one (`_bytes`, `_s`), else as it is."""
     if isinstance(value, bool) or value is None:
         return "none" if value is None else str(value).lower()
     if isinstance(value, str) and not re.fullmatch(r"-?\d+(/\d+)?", value):
@@ -56,7 +56,7 @@ def figure(path: str, value: object) -> str:
 
 
 def requirement_text(value: nodes.Requirement) -> str:
-    """`chat.memory <= 76GiB`, `chat.throughput >= 2.17x`; a statement about layers as its program writes it."""
+    """Format a requirement: `chat.memory <= 76GiB`, `chat.throughput >= 2.17x`; of layers as its program writes it."""
     if isinstance(value, nodes.LogicRequirement):
         return " ".join(written(value).split())
     op: str = value.op
@@ -71,7 +71,7 @@ def requirement_text(value: nodes.Requirement) -> str:
 
 
 def refine_text(value: nodes.Refine) -> str:
-    """`measured(24, healed: 4096, samples: 2048, data: corpus)`."""
+    """Format `refine` as in a program: `measured(24, healed: 4096, samples: 2048, data: corpus)`."""
     data = "" if value.data is None else f", data: {value.data}"
     return f"measured({value.children}, healed: {value.healed}, samples: {value.samples}{data})"
 
@@ -150,7 +150,7 @@ def meaning(node: Frozen) -> str:
 
 
 def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
-    """Yield the alternatives that layers gained or lost, attention first; before them those of the model's ends."""
+    """Yield a change in the number of layers, changed types of the model's ends, and alternatives that layers lost or gained."""
     if len(old.layers) != len(new.layers):
         yield Detail("layers", str(len(old.layers)), str(len(new.layers)))
     for site in ENDS:
@@ -178,7 +178,7 @@ MANY = 3  # Instances of one line in a `for` beyond which they are reported toge
 def search_details(old: nodes.Search, new: nodes.Search, *, same_space: bool) -> Iterator[Detail]:
     """Yield the goal, requirements and preferences that differ.
 
-    Beside a space that differs, a requirement that reads alike is the same: alternatives that went or came are the space's.
+    If the space differs (not `same_space`), texts that read alike count as the same: the space reports its own alternatives.
     """
     before, after = (f"{s.sense} {describe(s.objective)}" for s in (old, new))
     if before != after or (same_space and meaning(old.objective) != meaning(new.objective)):
@@ -197,7 +197,7 @@ def _told_apart(what: str, before: str, after: str) -> Detail:
 
 
 def _requirements(old: Asked, new: Asked, read: Read) -> Iterator[Detail]:
-    """Compare requirements, each by what `read` returns of it."""
+    """Yield changed, removed and added requirements. Two are the same if `read` returns the same text for both."""
     gone, come = _left_over(old, new, read), _left_over(new, old, read)
     for requirement in list(gone):
         about = _about(requirement)
@@ -291,7 +291,7 @@ def _details(old: Frozen, new: Frozen) -> Iterator[Detail]:
 
 
 def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
-    """The figures of a declaration by their path, but what is compared with more care."""
+    """Yield a declaration's figures as (path, text), without the fields that other functions compare in detail."""
     apart = _COMPARED_APART if isinstance(node, nodes.Space | nodes.Search) else set()
     for key, value in node.model_dump(mode="json").items():
         if key == "term" and isinstance(node, nodes.Frontier):
@@ -305,7 +305,7 @@ def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
 
 
 def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[str, str]]:
-    """Yield the figures in a value by their paths: `said` in words of the language, `path` in fields, which end in a unit."""
+    """Yield a value's figures as (path, text). `said`: the path in the language's words; `path`: in fields, with units."""
     if isinstance(value, dict):
         for key, part in value.items():
             if isinstance(found, Frozen) and key in _NO_MEANING:
@@ -317,13 +317,13 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
 
 
 def _word(node: object, field: str) -> str:
-    """Return the name in the language of a node's field: the setting's, where it is one."""
+    """Return the language's word for a node's field: the name of its setting, or the field's own if it has none."""
     known = settings_of(type(node)) if isinstance(node, Frozen) else {}
     return next((word for word, own in known.items() if own.name == field and not own.wide), field)
 
 
 def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
-    """Jobs of one BLD against all that the old program makes: a piece is known by its id, whoever makes it."""
+    """Compare the jobs of a BLD with those of all BLDs of the old program, by id: it does not depend on the BLD's name."""
     made_before = {job.id for name in old.blds for job in bld_plan(old, name)}
     own_before = {job.id for job in bld_plan(old, bld)} if bld in old.blds else set()
     jobs = {job.id: job for job in bld_plan(new, bld)}
@@ -337,7 +337,7 @@ def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
 
 
 def as_text(changes: ProgramChanges) -> str:
-    """The whole answer, without a final newline."""
+    """Return all changes as text, without a final newline."""
     return "\n".join(_lines(changes)) if changes else "No changes: both programs mean the same."
 
 

@@ -1,4 +1,4 @@
-"""Spaces and searches of a text's last check, so that an editor's next one lowers only what a keystroke changes."""
+"""Cache of lowered spaces and searches, so that an editor's next check of a text lowers only what a keystroke changes."""
 
 import re
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ class _Lowered(Record, eq=False):
 
 
 class Again:
-    """Lowering of spaces or of searches, one object for all checks of a text: of one that reads the same, its node of before.
+    """Lowering of spaces or of searches that keeps nodes from check to check of a text, and returns one again while it holds.
 
-    What it reads is its text; for every name in it the node of what is lowered already, and the text of other declarations
-    with all that these read; and the other files. Where these have moved by some lines, so do the places in its node.
+    A node holds while what its declaration reads is the same: its text; for each name in it the node, if it is lowered already,
+    else the text of its declaration with all that this reads; and the other files. If lines move, so do the node's places.
     """
 
     def __init__(self, lower: Lower) -> None:
@@ -39,7 +39,7 @@ class Again:
         self._nodes = dict[str, tuple[object, object, Span]]()
 
     def __call__(self, ctx: Context, symbol: Symbol) -> object:
-        """Return the node of a space or search."""
+        """Return the node of a space or search, of an earlier check or lowered anew."""
         if symbol.file is not ctx.root or ctx.root.names.get(symbol.name) is not symbol:
             return self._lower(ctx, symbol)
         (read, spans), known = self._read(ctx, symbol), self._known.get(symbol.name)
@@ -62,9 +62,9 @@ class Again:
         return node
 
     def _read(self, ctx: Context, symbol: Symbol) -> tuple[dict[str, Any], dict[str, Span]]:
-        """Return what a declaration reads, by name, without its lines, and where in its file it stands.
+        """Return what a declaration reads: name -> content without line numbers, and name -> span in the file.
 
-        Nothing is lowered for it: a comment may name what reads the declaration.
+        Nothing is lowered here: a name in a comment may be that of a declaration that reads this one.
         """
         others = [(file.key, file.text) for file in ctx.loader.files.values() if file is not ctx.root]
         found, spans = dict[str, Any]({"": others}), dict[str, Span]()
@@ -88,7 +88,7 @@ class Again:
         return found, spans
 
     def _version(self, ctx: Context, symbol: Symbol) -> object:
-        """Return what stands for a lowered declaration: the same as long as its node is, places apart."""
+        """Return an object that stands for a lowered declaration: the same one as long as the node is equal, places apart."""
         node, span = ctx.lowered[symbol], symbol.item.span
         version, known, at = self._nodes.get(symbol.name, (object(), None, span))
         if known is not node:
@@ -102,7 +102,7 @@ class Again:
 
 
 def _here(ctx: Context, known: _Lowered, spans: dict[str, Span]) -> _Lowered | None:
-    """Return what is known, with its places in the text as it is now; None where they cannot be told."""
+    """Return `known` with its places moved to where `spans` are now; None if a place is in none of its spans."""
     if known.spans == spans:
         return known
     moves = [(old, spans[name].line - old.line) for name, old in known.spans.items()]
@@ -114,9 +114,9 @@ def _here(ctx: Context, known: _Lowered, spans: dict[str, Span]) -> _Lowered | N
 
 
 def _moved(value: Any, file: str, moves: Sequence[tuple[Span, int]]) -> Any:
-    """Return a value with the places in a file where they are after moves by some lines, each of what stands in a span.
+    """Return a value with its places in a file moved. `moves`: spans, each with the lines by which what is in it moves.
 
-    ValueError for a place that is in none of them.
+    Raise ValueError for a place that is in none of the spans, or in two that move differently.
     """
     if not any(by for _, by in moves):
         return value

@@ -1,4 +1,4 @@
-"""Check a program: load, check and lower it. Reports all mistakes in one run and never raises for a user's mistake."""
+"""Check a program: load its files, check them and lower them to the IR. One run reports all mistakes and raises for none."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,11 +41,11 @@ LOWERINGS: dict[str, Lower] = {
     "eval": lowering(stages.lower_eval),
     "export": lowering(stages.lower_export),
 }
-"""Kind -> its lowering, in the order of a program."""
+"""Kind of declaration -> the function that checks such a declaration and returns its IR node, in a program's usual order."""
 
 
 class Checked(Record):
-    """The outcome of checking a file: its program, None when there are errors, and the texts of files for rendering."""
+    """The outcome of checking a file. `program` is None if there are errors; `sources`: file name in spans -> its text."""
 
     program: nodes.Program | None
     diagnostics: tuple[Diagnostic, ...]
@@ -64,9 +64,9 @@ def inspect(
     parse: Parse = parse,
     lowerings: dict[str, Lower] = LOWERINGS,
 ) -> tuple[Checked, Context | None]:
-    """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
+    """Check a program as `check` does; return the outcome with the check's Context, which is None if the file cannot be read.
 
-    `unsaved` maps real paths to texts that stand for the files' own; `parse` and `lowerings` may remember what they read before.
+    `unsaved`: real path -> text to check in place of the file's. `parse` and `lowerings` may be versions that cache.
     """
     sink = Sink()
     loader = Loader(sink, unsaved, parse)
@@ -123,7 +123,7 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
 
 
 def _program(ctx: Context) -> nodes.Program:
-    """The program's own declarations in the order of the source, then those of other files that they refer to."""
+    """Return the IR's program: the main file's declarations in source order, then those of other files that they refer to."""
     reached = dict.fromkeys(s for s in ctx.root.symbols(*LOWERINGS) if s.file is ctx.root)
     queue = list(reached) if len(ctx.loader.files) > 1 else []
     while queue:
@@ -151,7 +151,7 @@ def shipped_profiles() -> dict[str, nodes.RooflineHardware]:
 
 
 def shipped_shapes() -> dict[str, nodes.Shape]:
-    """The parents of std/parents.pzl, by name."""
+    """The shapes of the parents in std/parents.pzl, by the parents' names."""
     names = [name for name, file in words.shipped_names().items() if file == PARENTS]
     text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)
     path = Path("shipped-parents.pzl").resolve()  # never written

@@ -1,6 +1,6 @@
 """State shared by the check of one program: diagnostics, the step budget and the declarations lowered so far.
 
-A program that needs more work than the limits allow is a mistake, which is reported instead of hanging.
+A program that needs more work than the limits below is reported as a mistake, so that no check runs for ever.
 """
 
 from collections import Counter
@@ -17,11 +17,11 @@ from puzzledsl.ir.base import Where, span_of
 from puzzledsl.syntax import tree
 
 MAX_DEPTH = 120
-"""Depth of nested evaluations: expressions in calls in `let`s. Each level takes about five Python frames."""
+"""Most levels of nested evaluations, such as a sum in a call in a `let`. Each level takes about five Python frames."""
 MAX_STEPS = 200_000
-"""Evaluation steps of a whole program."""
+"""Most evaluation steps of a whole program, as `Context.spend` counts them."""
 MAX_INSTANCES = 20_000
-"""Iterations of one `for`, or elements of one range or comprehension."""
+"""Most elements of a range that one `for` or comprehension goes through."""
 MAX_BITS = 900
 """Bits of a number's numerator or denominator."""
 MAX_FORMULA = 10_000
@@ -52,8 +52,8 @@ class Refused(Exception):
 class Context:
     """The state of one check, which editors read afterwards.
 
-    `lowered` maps each declaration reached to its node, or to None if it is too broken to lower; `infos` maps those
-    about a space to what is known of it, and `scopes` those with expressions of their own to the names that these see.
+    `lowered`: each declaration reached -> its node, None if it is too faulty; `infos`: one about a space -> what is known of it;
+    `scopes`: one with expressions -> the names that these see; `unknown`: (file, name) -> uses of a name that nothing declares.
     """
 
     sink: Sink
@@ -61,16 +61,16 @@ class Context:
     root: SourceFile
     evaluate: Evaluate
     lower_kind: dict[str, Lower]
-    settings: Mapping[str, str]
+    settings: Mapping[str, str]  # parameter -> its value as `--set` writes it
     lowered: dict[Symbol, object] = field(default_factory=dict)
     infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
     scopes: dict[Symbol, Scope] = field(default_factory=dict)
-    names: dict[Symbol, str] = field(default_factory=dict)
-    taken: dict[str, Symbol] = field(default_factory=dict)
-    pending: list[Symbol] = field(default_factory=list)
-    busy: list[Symbol] = field(default_factory=list)
-    parameters: dict[str, str] = field(default_factory=dict)
-    too_deep: set[tuple[str, int]] = field(default_factory=set)
+    names: dict[Symbol, str] = field(default_factory=dict)  # declaration -> its name in the IR
+    taken: dict[str, Symbol] = field(default_factory=dict)  # the inverse of `names`
+    pending: list[Symbol] = field(default_factory=list)  # referred to, and to be lowered
+    busy: list[Symbol] = field(default_factory=list)  # being lowered, outermost first
+    parameters: dict[str, str] = field(default_factory=dict)  # name -> the source of its value
+    too_deep: set[tuple[str, int]] = field(default_factory=set)  # reported (file, line)
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     written: dict[int, Quantity] = field(default_factory=dict)  # by id: numbers like the `-1` of `layers[-1]`
     compared: dict[Span, set[Quantity]] = field(default_factory=dict)  # constant sides of comparisons
@@ -84,47 +84,47 @@ class Context:
             self.sink.add(diagnostic)
 
     def refuse(self, diagnostic: Diagnostic) -> Refused:
-        """Record one diagnostic; raise what is returned, which ends the reading of what has the mistake."""
+        """Record one diagnostic; return a Refused, which the caller raises to give up on the part with the mistake."""
         self.report(diagnostic)
         return Refused()
 
     def too_much(self, span: Span, what: str, limit: str, help: str = "") -> Refused:
-        """`refuse` what exceeds one of the checker's limits."""
+        """Report that `what` exceeds `limit`, one of the checker's; return a Refused to raise, as `refuse` does."""
         return self.refuse(errors.TooMuch(span, what=what, limit=limit, help=help))
 
     def misplaced(self, span: Span, what: str, where: str, help: str = "") -> Refused:
-        """`refuse` what is not allowed where it stands."""
+        """Report that `what` is not allowed in `where`; return a Refused to raise, as `refuse` does."""
         return self.refuse(errors.Misplaced(span, what=what, where=where, help=help))
 
     def missing(self, span: Span, thing: str, what: str, help: str = "") -> Refused:
-        """`refuse` something without a part that it needs."""
+        """Report that `thing` lacks `what`, which it needs; return a Refused to raise, as `refuse` does."""
         return self.refuse(errors.MissingPart(span, thing=thing, what=what, help=help))
 
     def beyond(
         self, span: Span, what: str, condition: str, got: object, help: str = "", fixes: Sequence[Fix] = ()
     ) -> Refused:
-        """`refuse` an amount that is out of its range."""
+        """Report that `what` must be `condition`, say `at least 1`, not `got`; return a Refused to raise, as `refuse` does."""
         said: Args = {"what": what, "condition": condition, "got": got}
         return self.refuse(errors.OutOfRange(span, help=help, fixes=fixes, **said))
 
     def wrong(
         self, span: Span, what: str, wanted: str, got: Value | str, help: str = "", fixes: Sequence[Fix] = ()
     ) -> Refused:
-        """`refuse` a value of another type than wanted; one whose own mistake is reported already in silence."""
+        """Report that `what` must be `wanted`, not `got`, unless that is POISON; return a Refused to raise, as `refuse` does."""
         if not isinstance(got, Poison):
             given = got if isinstance(got, str) else describe(got)
             self.report(errors.WrongType(span, what=what, wanted=wanted, got=given, help=help, fixes=fixes))
         return Refused()
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
-        """Return `read(*arguments)`; None where it is refused, so that what stands beside it is read, too."""
+        """Return `read(*arguments)`; None where that raises Refused, so that the caller goes on with the parts beside it."""
         try:
             return read(*arguments)
         except Refused:
             return None
 
     def all(self, read: Callable[..., T], parts: Iterable[object], *rest: object) -> list[T]:
-        """Return `read(self, part, *rest)` of each part. All are read; they are refused together if one has a mistake."""
+        """Return `read(self, part, *rest)` of each part. If some parts are refused, raise Refused once all of them are read."""
         found = [self.attempt(read, self, part, *rest) for part in parts]
         known = [each for each in found if each is not None]
         if len(known) < len(found):
@@ -132,7 +132,7 @@ class Context:
         return known
 
     def trial(self, read: Callable[[], T]) -> tuple[T, list[Diagnostic]]:
-        """Read something without reporting; return it with the diagnostics that it makes."""
+        """Call `read` without reporting anything; return its result and the diagnostics that it made."""
         sink, self.sink = self.sink, Sink()
         try:
             return read(), self.sink.items
@@ -146,12 +146,12 @@ class Context:
         return Where(file=file.shown, text=file.source(span), **ends)
 
     def span_of(self, where: Where) -> Span:
-        """Return the span of a place of the IR, which names files as the program does."""
+        """Return the span of a place of the IR, which names its file by `SourceFile.shown`."""
         files = self.loader.files.values()
         return span_of(where, next((f.file for f in files if f.shown == where.file), None))
 
     def file_of(self, span: Span) -> SourceFile:
-        """Return the file that contains a span."""
+        """Return the file that contains a span; the main file if none has its name."""
         return self.file_named(span.file) or self.root
 
     def file_named(self, name: str) -> SourceFile | None:
@@ -159,7 +159,7 @@ class Context:
         return next((f for f in self.loader.files.values() if f.file == name), None)
 
     def symbol_at(self, place: tuple[str, int, int]) -> Symbol | None:
-        """Return the declaration of a file that stands at a symbol's place; None if there is none."""
+        """Return the declaration at a `Symbol.place` (file key, line, column); None if there is none."""
         file = self.loader.files.get(place[0])
         return None if file is None else next((s for s in file.symbols() if s.place == place), None)
 
@@ -168,7 +168,7 @@ class Context:
         return self.file_of(span).source(span)
 
     def operand(self, span: Span) -> str:
-        """Return the source text of an expression on one line, in the brackets that it is written in."""
+        """Return an expression's source text joined into one line, with the parentheses right around it, if any."""
         file = self.file_of(span)
         before = file.lines[span.line - 1][: span.column - 1].rstrip()
         behind = file.lines[span.end_line - 1][span.end_column - 1 :].lstrip()
@@ -176,7 +176,7 @@ class Context:
         return f"({text})" if before.endswith("(") and behind.startswith(")") else text
 
     def gap(self, left: Span, right: Span, between: str) -> Span | None:
-        """Return the span between two expressions; None where more than `between`, such as a bracket, stands there."""
+        """Return the span between two expressions; None if anything but `between` stands there, such as a bracket."""
         gap = Span(left.file, left.end_line, left.end_column, right.line, right.column)
         return gap if self.source(gap).strip() == between else None
 
@@ -185,7 +185,7 @@ class Context:
         return self.evaluate(self, expr, scope)
 
     def sound(self, expr: tree.Expr, scope: Scope) -> Value:
-        """Evaluate an expression. Refuse one with a mistake."""
+        """Evaluate an expression. Raise Refused if it has a mistake, which is then already reported."""
         value = self.evaluate(self, expr, scope)
         if isinstance(value, Poison):
             raise Refused
@@ -199,7 +199,7 @@ class Context:
             raise OutOfSteps
 
     def enter(self, span: Span) -> bool:
-        """Enter one level of evaluation; the caller decrements `depth` when done. Report too deep a nesting and return False."""
+        """Enter a level of evaluation; the caller decrements `depth` when done. If it is too deep, report it and return False."""
         if self.depth >= MAX_DEPTH:
             if (span.file, span.line) not in self.too_deep:
                 self.too_deep.add((span.file, span.line))
@@ -210,7 +210,7 @@ class Context:
         return True
 
     def name_of(self, symbol: Symbol) -> str:
-        """Return the name of a declaration, prefixed by its file's if another has it; it is lowered before the check ends."""
+        """Return a declaration's name in the IR, with its file's as a prefix if another has the name; queue it to be lowered."""
         self.pending.append(symbol)
         if not self.names:
             self.name_all()
@@ -219,7 +219,7 @@ class Context:
         return self.names[symbol]
 
     def name_all(self) -> None:
-        """Assign names in a fixed order: the main file keeps its own; of a name in several files, others get a file's prefix."""
+        """Give each declaration its name in the IR, in a fixed order. The main file's keep theirs; others may get a prefix."""
         files = self.loader.files.values()
         own = [symbol for file in files for symbol in file.symbols() if symbol.file is file]
         declared = [symbol for symbol in own if isinstance(symbol.item, tree.Decl)]
@@ -237,7 +237,7 @@ class Context:
         self.taken[name] = symbol
 
     def lower(self, symbol: Symbol, node: type[T]) -> T | None:
-        """Lower a declaration on first use and return its node; None if its mistakes leave nothing to lower."""
+        """Return a declaration's IR node, lowered on first use; None if it is too faulty or not of the class `node`."""
         if symbol not in self.lowered:
             if symbol in self.busy:
                 names = [s.name for s in self.busy[self.busy.index(symbol) :]]
@@ -256,7 +256,7 @@ class Context:
         return found if isinstance(found, node) else None
 
     def need(self, symbol: Symbol, node: type[T]) -> T:
-        """Lower a declaration and return its node. Refuse what depends on one with mistakes."""
+        """Return `lower(symbol, node)`; raise Refused where that is None, so that what depends on it is not lowered."""
         found = self.lower(symbol, node)
         if found is None:
             raise Refused

@@ -1,4 +1,4 @@
-"""Checks of what runtimes lack: those of exports, and the engines of searched costs, which round, too; some have one KV cache."""
+"""Checks of what a runtime cannot run or store: those of exports, and the engines in which searched costs are measured."""
 
 import re
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
 
 
 def _scenarios(program: nodes.Program) -> Iterator[tuple[nodes.Search | nodes.Frontier, str, nodes.Hardware]]:
-    """Yield each search and frontier with a scenario that it mentions, and its hardware."""
+    """Yield each search and frontier with each scenario that it mentions, and the scenario's hardware."""
     readers: list[nodes.Search | nodes.Frontier] = [*program.searches.values(), *program.frontiers.values()]
     for node in readers:
         for scenario in filter(program.scenarios.__contains__, references.references(node)):
@@ -79,7 +79,7 @@ def _scenarios(program: nodes.Program) -> Iterator[tuple[nodes.Search | nodes.Fr
 
 
 def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tuple[str, str] | None:
-    """Return an alternative without a type where the engine's file rounds it to few bits, in words, and the file's type."""
+    """Return the first alternative without a `dtype`, in words, and the type of few bits that it is stored in; else None."""
     spec = hardware.spec
     if not isinstance(spec, nodes.MeasuredHardware) or engine.weights[spec.dtype] >= SMALL_ROUNDING_BITS:
         return None
@@ -91,7 +91,7 @@ def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tu
 
 
 def _not_costed(space: str, hardware: nodes.Hardware, layer: int, alternative: Alternative) -> Args:
-    """Return what a diagnostic says of a hardware that stores keys and values in another type than a space."""
+    """Return the arguments of CacheNotCosted: `hardware` stores keys and values in another type than `alternative` does."""
     spec, name = hardware.spec, hardware.name
     assert not isinstance(spec, nodes.TableHardware)
     help = f"write `kv_cache: bf16` in `{name}`: then `{space}` alone says where keys and values are rounded"
@@ -106,9 +106,9 @@ def _not_costed(space: str, hardware: nodes.Hardware, layer: int, alternative: A
 
 
 def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
-    """Return the program whose searches keep to one type of KV caches where a runtime has one for all layers.
+    """Return the program with searches that require one type of KV cache if their runtime has one for all layers.
 
-    That is the runtime of an export of their children, or of measured costs. Report spaces in which no child has one.
+    The runtime is that of an export of their children, or of their measured costs. Report spaces in which no child has one type.
     """
     changed: dict[str, nodes.Search] = {}
     for name, runtime, where in _served(program):
@@ -132,7 +132,7 @@ def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
 
 
 def _served(program: nodes.Program) -> Iterator[tuple[str, str, nodes.Where]]:
-    """Yield each search with a runtime of its children, and the place that names it."""
+    """Yield each search with each runtime of its children (of an export or of measured costs), and the place that names it."""
     for export in program.exports.values():
         yield references.search_behind(program, export.of), export.runtime, export.runtime_where
     for node, _, hardware in _scenarios(program):
@@ -142,7 +142,7 @@ def _served(program: nodes.Program) -> Iterator[tuple[str, str, nodes.Where]]:
 
 
 def _is_in(space: nodes.Space) -> nodes.Logic:
-    """Return the statement that a child is one of a space's, by its attentions."""
+    """Return the statement that the attention of every layer is one that `space` has there."""
     names = (tuple(each.name for each in layer.attention) for layer in space.layers)
     parts = (nodes.Is(layer=i, sub_block="attention", alternatives=of) for i, of in enumerate(names))
     return nodes.And(operands=tuple(parts))
@@ -180,7 +180,7 @@ class _ExportCheck(Record):
 
     @property
     def written(self) -> str:
-        """Its call on one line; empty if a comment stands in it, or without a call of its own."""
+        """The call of the export on one line; empty if a comment stands in it, or if a `let` holds it."""
         text = "" if self.call is None else " ".join(self.ctx.source(self.call).split())
         return "" if "#" in text else text
 
@@ -254,7 +254,7 @@ class _ExportCheck(Record):
         return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
 
     def _cost(self, architecture: Architecture, answer: Lowered, lack: runtimes.Lack | None = None) -> str:
-        """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
+        """Describe what a rewrite of `lack`, else of the whole model, adds: `+12MiB and +0.4 % decode latency a layer`."""
         shape = self.parent.shape
         own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
         extra = runtimes.extra_params(architecture, answer, own, None if lack is None else lack.alternative)
@@ -263,7 +263,7 @@ class _ExportCheck(Record):
         return f"+{size} and +{share:.2g} % decode latency{each}"
 
     def _that_have(self, alternative: Alternative, choices: runtimes.Choices) -> Iterator[str]:
-        """Yield how an export names a runtime that has the model and an alternative of it."""
+        """Yield each runtime that has the model and `alternative`, as an export would name it."""
         for format, call in EXPORTS.items():
             for name in call.arguments["runtime"].words:
                 found = runtimes.fit(RUNTIMES[name], self.parent.shape, choices, self.parent.computation)

@@ -1,4 +1,4 @@
-"""Diagnostics: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations."""
+"""Mistakes that the checker reports: names, structure (E02xx, W02xx), types, searches (03xx), parents, spaces (04xx), others."""
 
 from puzzledsl.base.diagnostics import Mistake
 

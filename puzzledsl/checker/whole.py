@@ -26,7 +26,7 @@ from puzzledsl.ir.references import mentioned_scores
 from puzzledsl.syntax import tree
 
 MODULES = "puzzledsl.models.alternatives"
-"""Entry points of the modules of packages' alternatives."""
+"""Group of the entry points by which other packages name the modules of their alternatives."""
 
 
 def check_whole(ctx: Context, program: nodes.Program) -> None:
@@ -39,7 +39,7 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
 
 
 def _judges(ctx: Context, program: nodes.Program) -> None:
-    """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
+    """Report judges whose documents or questions something else reads, too: a child must not be reported on what chose it."""
     readers = references.readers_of(program) if program.judges else {}
     for judge in program.judges.values():
         met = [name for name in readers if references.overlap(program.data[name], program.data[judge.data])]
@@ -61,7 +61,7 @@ def _built(ctx: Context, program: nodes.Program) -> None:
 
 
 def _ends(ctx: Context, program: nodes.Program) -> None:
-    """Report what does not take the ends of a model in another type: costs that are not a profile's, and later stages."""
+    """Report scenarios, `refine`s and exports that cannot take an embedding or a head in another type than the parent's."""
     for space in program.spaces.values():
         if space.ends is None:
             continue
@@ -73,7 +73,7 @@ def _ends(ctx: Context, program: nodes.Program) -> None:
 
 
 def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[nodes.Where, str, str, str]]:
-    """Yield the place, the name, the reason and a remedy of what cannot take the ends of a space in other types."""
+    """Yield place, name, reason and remedy of each scenario, `refine` and export that cannot take the ends of a space."""
     searches = {name: search for name, search in program.searches.items() if search.space == space.name}
     mentioned = {name for search in searches.values() for name in references.references(search)}
     for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
@@ -157,7 +157,7 @@ def _pieces(ctx: Context, program: nodes.Program) -> None:
 
 
 def _tokenizers(ctx: Context, program: nodes.Program) -> None:
-    """Report exports to GGUF of children whose tokenizer, if it is there, such a file cannot hold."""
+    """Report exports to GGUF whose parent's tokenizer, if its files are on this machine, a GGUF file cannot hold."""
     folders = {file.shown: file.path.parent for file in ctx.loader.files.values()}
     for export in program.exports.values():
         parent = program.parents[program.spaces[references.space_of(program, export)].parent]
@@ -191,7 +191,7 @@ def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
 
 
 def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:
-    """True for a multiple of the parent's that the parent meets and that only better children miss."""
+    """Return True for a bound by a multiple of the parent's value that the parent meets and only better children miss."""
     ratio, left = requirement.parent_ratio, requirement.left
     if ratio is None or len(left.terms) != 1 or left.constant or left.terms[0].coefficient != 1:
         return False
@@ -238,7 +238,7 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
 
 
 def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
-    """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
+    """Report scores of a search that see fewer tokens at once than its longest scenario has, if a window is shorter than that."""
     told: set[str] = set()
     for search in program.searches.values():
         metrics = (t for t in references.terms_of(search) if isinstance(t, nodes.MetricTerm))
@@ -278,5 +278,5 @@ def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
 
 
 def _needed(shape: nodes.Shape) -> int:
-    """The tokens that give each expert as many as it has channels, if all experts have equally many."""
+    """Return the calibration tokens by which each expert sees as many tokens as it has channels, if they spread evenly."""
     return -(-shape.expert_width * shape.experts // shape.top_k)

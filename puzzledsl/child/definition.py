@@ -105,7 +105,7 @@ def pieces_of(jobs: Sequence[BldJob]) -> Pieces:
 def layer_of_pieces(
     index: int, attention: AttentionAlternative, ffn: FfnAlternative, pieces: Pieces
 ) -> tuple[LayerDefinition, list[str]]:
-    """Return one layer, of a coupled piece if there is one, and its alternatives without a piece."""
+    """Return the definition of layer `index`, with a coupled piece if there is one, and its alternatives without a piece."""
     made = attention.of_piece
     block = pieces.get((index, made, ffn))
     if block is not None:

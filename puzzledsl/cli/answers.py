@@ -1,6 +1,6 @@
-"""Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side.
+"""Answers of a search as text and JSON: the proof, the child's figures, and tables of several children side by side.
 
-Regrets and margins as text: one line per layer and the cost of each requirement.
+Also frontiers, and `pzl why`: one line per layer with its regrets, and the cost of each requirement.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ from puzzledsl.report.pictures.curves import one_child
 
 
 def as_json(result: tables.SearchResult, seconds: float, refine: Refine | None = None) -> dict[str, object]:
-    """Return the documented JSON form of one result. `refine`: the settings of the search that measures children around it."""
+    """Return the JSON form of one result, as `pzl solve --help` documents it. `refine`: the search's setting `refine`, if any."""
     return {
         "search": result.search,
         "status": result.status,
@@ -49,12 +49,12 @@ def as_json(result: tables.SearchResult, seconds: float, refine: Refine | None =
 
 
 def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
-    """Return the documented JSON form of a search that was not run, with the mistakes in its tables or in the program."""
+    """Return the JSON form of a search that could not be run, with the mistakes in its tables or in the program."""
     return {"search": search, "status": "error", "diagnostics": to_json(diagnostics)["diagnostics"]}
 
 
 def as_text(program: Program, result: tables.SearchResult, seconds: float) -> str:
-    """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
+    """Return a result that has a solution as text: proof, figures beside the parent's, layers, and further solutions."""
     best, search = result.solutions[0], program.searches[result.search]
     by = f"by {result.solver}"
     if result.found_by:
@@ -84,7 +84,7 @@ def as_text(program: Program, result: tables.SearchResult, seconds: float) -> st
 
 
 def layers_as_text(program: Program, result: tables.SearchResult) -> Iterator[str]:
-    """Yield the alternatives of each sub-block, the most frequent first: number of layers, name, and which layers."""
+    """Yield a line for each alternative that the best child uses, the most frequent first: layer count, name, layer numbers."""
     for part in SUB_BLOCKS:
         layers: dict[str, list[int]] = {}
         for number, layer in enumerate(result.solutions[0].of_layers):
@@ -96,7 +96,7 @@ def layers_as_text(program: Program, result: tables.SearchResult) -> Iterator[st
 
 
 def _dropped(program: Program, result: tables.SearchResult) -> Iterator[str]:
-    """Yield the dropped layers if a score of the search measures runs of layers."""
+    """Yield one line with the layers that are dropped whole, if there are any and a score measures runs of layers."""
     methods = [program.scores[name].method for name in mentioned_scores(program.searches[result.search])]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
     layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
@@ -106,14 +106,14 @@ def _dropped(program: Program, result: tables.SearchResult) -> Iterator[str]:
 
 
 def _goal_text(search: Search, value: float, digits: int = 6) -> str:
-    """Format a value of the goal, or a difference of two: with its unit where the goal is one metric."""
+    """Format a value of the objective, or a difference of two: with its unit if it is one metric, else to `digits` digits."""
     if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
         return metric_text(f"{term.scenario}.{term.metric}", value)
     return f"{value:.{digits}g}"
 
 
 def _proof(search: Search, result: tables.SearchResult) -> str:
-    """`optimal (objective 1.134, proven: no other is better)`; an answer that time cut short says what is proven."""
+    """Return e.g. `optimal (objective 1.134, bound 1.134, gap 0)`; for an answer not proven optimal, the bound and gap so far."""
     objective = f"objective {_goal_text(search, result.solutions[0].objective)}"
     if result.bound is None:
         return f"{result.status} ({objective}; nothing is proven)"
@@ -125,7 +125,7 @@ def _proof(search: Search, result: tables.SearchResult) -> str:
 
 
 def _further(search: Search, result: tables.SearchResult) -> list[str]:
-    """All solutions, in the order in which they were proven: each is the best of those far enough from the ones before."""
+    """Return a table of all solutions in their order: each is the best child at least `apart` layers from those before it."""
     proven = "each proven to be the best given those before"
     proven = proven if result.status == "optimal" else "not all proven"
     best, rows = result.solutions[0], []
@@ -141,7 +141,7 @@ def _further(search: Search, result: tables.SearchResult) -> list[str]:
 
 
 def columns_of(search: Search) -> list[str]:
-    """Return `params` and the metrics that a search mentions, in the order of mention."""
+    """Return `params` and the metrics and scores that a search mentions, in the order of mention, each once."""
     mentioned = (term for term in terms_of(search) if isinstance(term, MetricTerm | ScoreTerm))
     names = (f"{t.scenario}.{t.metric}" if isinstance(t, MetricTerm) else t.score for t in mentioned)
     return list(dict.fromkeys(["params", *names]))
@@ -150,7 +150,7 @@ def columns_of(search: Search) -> list[str]:
 def _children(
     search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], tables.Solution | None]]
 ) -> Iterator[str]:
-    """Return a table of children: own cells of each, then the figures that the search mentions."""
+    """Return a table of children under `head`: each row's given cells, then the figures of its child (None: empty)."""
     columns = columns_of(search)
     cells = [[*head, *columns]]
     for own, child in rows:
@@ -186,7 +186,7 @@ def frontier_text(program: Program, result: tables.FrontierResult, wrote: Path) 
 
 
 def why_as_text(program: Program, result: tables.WhyResult, file: str, *, is_whole: bool) -> str:
-    """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
+    """Return regrets and margins as text. `is_whole`: of all layers; else every alternative of the sub-blocks in `result`."""
     words = _Words(program, result)
     if not is_whole:
         return "\n".join([words.head(), *(line for s in result.sub_blocks for line in ("", *words.place(s)))])
@@ -236,7 +236,7 @@ class _Words:
         yield from aligned(rows, "<>", "  ")
 
     def layers(self) -> Iterator[str]:
-        """Return one line per layer: the chosen alternative, and the next best with its regret."""
+        """Return one line per layer (and end): for each sub-block the chosen alternative, and the next best with its regret."""
         rows = [["layer", "attention", "next best", "regret", "FFN", "next best", "regret"]]
         by_place = {(s.layer, s.sub_block): s for s in self.result.sub_blocks}
         ends = [s for s in self.result.sub_blocks if s.sub_block in ENDS]
@@ -251,7 +251,7 @@ class _Words:
         return [sub_block.chosen, *(("", "") if other is None else (other.alternative, self.regret(other)))]
 
     def margins(self) -> Iterator[str]:
-        """Yield the cost of each requirement."""
+        """Yield for each requirement what the optimum loses or gains if its bound is moved or dropped."""
         yield "requirements: what the optimum loses (or gains) when a bound is moved"
         if not self.result.margins:
             yield "  none"
@@ -263,7 +263,7 @@ class _Words:
             yield f"    {said}"
 
     def _move(self, move: tables.Move) -> str:
-        """`1 % tighter costs 0.021`."""
+        """Return the effect of moving or dropping one bound, such as `1 % tighter costs 0.021`."""
         what = "without it" if move.kind == "without" else f"{move.by} {move.kind}"
         if move.at_least is None:
             return f"{what} {'it ' if move.kind == 'without' else ''}cannot be met"

@@ -1,9 +1,9 @@
 """The typer application: `pzl COMMAND FILE`, with headings, order and examples of `--help`.
 
-A command is imported when it is named, all of them for `pzl --help`. A test runs every example, so that no command lacks one.
-Private names of typer are all in this file, each with the public form that does not do. Typer reads every value by a
-`pydantic.TypeAdapter`, whatever parser an option has, and to import pydantic takes longer than to check a program: words and
-paths are read here as typer reads them, other values still by typer.
+Only the module of the named command is imported; `pzl --help` imports all. A test runs the examples; every command has one.
+Typer's private names are used in this file alone. Typer reads every value with a `pydantic.TypeAdapter`, even if an option has
+a parser, and importing pydantic takes longer than checking a program. So strings and paths are read here, with the same result
+as typer's, and other values by typer.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ READ_HERE = (str, Path, list[str], list[Path])
 
 
 class _Light:
-    """A command or group that reads words and paths without pydantic."""
+    """Mixin of a command or group: reads strings and paths without pydantic."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, `--help` among them."""
+        """Return the parameters, `--help` among them, each with a reader that avoids pydantic where it can."""
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for each in found:
             descriptor = getattr(each, "type_descriptor", None)
@@ -37,18 +37,18 @@ class _Light:
 
 
 class Command(_Light, TyperCommand):
-    """A command that reads words and paths without pydantic."""
+    """A command that reads strings and paths without pydantic."""
 
 
 class _Reader(Record):
-    """The reader of one parameter's value."""
+    """Reader of one parameter: typer's own reader, made when needed, the annotated type, and typer's settings."""
 
     _typers: Callable[[], Any]
     _kind: Any
     _info: Any
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the value of what was typed, or of a default."""
+        """Convert what was typed, or a default, to the parameter's type; None (or () for a list) if it is absent."""
         if value is None:
             return () if param.multiple or param.nargs == -1 else None
         if isinstance(self._kind, type) and self._kind is not Path and isinstance(value, self._kind):
@@ -133,11 +133,11 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "verify-load": ("verify:verify_load", "pzl verify-load wide.pzl best"),
     },
 }
-"""Heading -> command -> its function in `puzzledsl.cli.commands`, and lines to type. In the order in which a user meets them."""
+"""Heading -> command -> `module:function` in `puzzledsl.cli.commands`, then example lines. In the order of `pzl --help`."""
 PANELS = {panel: {name: row[0] for name, row in rows.items()} for panel, rows in TABLE.items()}
 COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
 EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items() if row[1:]}
-"""Command -> lines to type."""
+"""Command -> example lines for its help."""
 
 GONE = {
     "import": '`pzl import` is gone: write a run\'s figures as CSV, `score kl of wide = table("kl.csv")` and '
@@ -159,7 +159,7 @@ GONE = {
     "--markdown": "`--markdown` is gone: `python scripts/reference.py` writes docs/errors.md",
     "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
-"""Commands, options, and options of one command that earlier versions had -> what to write instead."""
+"""Removed commands (`import`), options (`--diff`) and options of a command (`verify-export --build`) -> the message to print."""
 
 
 def epilog(command: str) -> str | None:

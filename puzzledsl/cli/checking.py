@@ -1,8 +1,8 @@
-"""Parts of `pzl check` alone: warnings of texts that are missing or used twice, and `--fix`.
+"""Parts that only `pzl check` needs: warnings of missing data files and of evaluation on training text, and `--fix`.
 
-Later stages read the files that warnings look for; the checker does not. Safe fixes are applied to a program's own files until
-none is left, without ever adding mistakes: each round checks the fixed texts before any file is written. A round after which
-there are more mistakes is undone, and its fixes are tried one by one.
+The checker itself reads no data files, so their absence is a warning of the command. Safe fixes are applied in rounds to a
+program's own files until none is left. Each round checks the fixed texts before any file is written. A round after which there
+are more mistakes is undone, and its fixes are tried one by one.
 """
 
 import os
@@ -24,7 +24,7 @@ Readers = Mapping[str, list[str]]
 
 
 def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
-    """Return every warning: of paths that match no file, and of texts that are trained and evaluated on."""
+    """Return warnings of paths that match no file, and of texts that are both trained and evaluated on."""
     from puzzledsl.data.errors import FileMissing
 
     readers = readers_of(program)
@@ -43,7 +43,7 @@ def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
 
 
 def _texts(program: nodes.Program, readers: Readers) -> Iterator[tuple[str, nodes.Where, str]]:
-    """Yield the paths of texts that are read; those of a mix are its parts'."""
+    """Yield (path or pattern, place of the declaration, readers in words) of the data files that something reads."""
     for name, data in program.data.items():
         if readers.get(name) and not isinstance(data.source, nodes.MixData | nodes.HfData):
             who = listed(dict.fromkeys(readers[name]))
@@ -79,7 +79,7 @@ MAX_ROUNDS = 20
 
 
 class Made(Record):
-    """A fix that was made. Its place is in the text before its round."""
+    """A fix that was made, with its diagnostic. Spans are positions in the text before its round of fixes."""
 
     diagnostic: Diagnostic
     fix: Fix
@@ -91,7 +91,7 @@ class Made(Record):
 
 @dataclass(slots=True)
 class FixRun:
-    """Texts of one program while fixes are applied. `texts` holds those that changed, by the file of their spans."""
+    """Run of `pzl check --fix` over one program. `texts`: the changed files, name in spans -> new text; `made`: the fixes."""
 
     path: Path
     settings: dict[str, str]
@@ -128,7 +128,7 @@ class FixRun:
         return None
 
     def _try(self, before: Checked, chosen: list[Made]) -> Checked | None:
-        """Return the program with these fixes made, or None, changing nothing, if it then has more mistakes."""
+        """Make these fixes and return the checked program; undo them and return None if it then has more mistakes."""
         texts = dict(self.texts)
         for file in {edit.span.file for made in chosen for edit in made.fix.edits}:
             fixes = [made.fix for made in chosen if made.fix.edits[0].span.file == file]
@@ -142,6 +142,6 @@ class FixRun:
 
 
 def _badness(checked: Checked) -> tuple[int, int]:
-    """Return the number of errors, then of warnings. Warnings are searched for only if there is no error: a fix may add some."""
+    """Return the numbers of errors and of warnings. Errors count first, so a fix that removes one may add warnings."""
     errors = sum(d.severity == "error" for d in checked.diagnostics)
     return errors, len(checked.diagnostics) - errors

@@ -1,4 +1,4 @@
-"""Options that several commands share, the checked program and run context that they give, and what commands print.
+"""Options that several commands share, the checked program and run context made of them, and printing of results.
 
 Results go to stdout, everything else to stderr; colour only to terminals.
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 _source_roots: dict[Path, None] = {}
-"""Directories of programs, from which later stages name the files in spans."""
+"""Directories of the checked programs (an ordered set): files in spans of later stages are relative to one of them."""
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
-    """Render diagnostics on stderr, in source order, then a count."""
+    """Print diagnostics on stderr in source order, then a count if there are several. `known`: texts by file name."""
     from puzzledsl.base.render import counts, render, sources_for
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
@@ -79,14 +79,14 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "heal": (Annotated[bool, typer.Option("--heal/--no-heal", help=HEAL_HELP)], True),
     "on": (Annotated[str | None, typer.Option("--on", metavar="CLUSTER", help=ON_HELP)], None),
 }
-"""Options of a run context: type and default."""
+"""Options of a run context, by parameter name: annotated type and default."""
 
 
 def on_program(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a function of a run context as a command of FILE.
+    """Return a decorator that makes a function of a run context a command, whose first argument is FILE.
 
-    Its other parameters are those of the command; between its arguments and its options stand `-o`, `--set` and the shared
-    `options`.
+    The function's other parameters become arguments and options of the command. The command also takes `-o`, `--set` and the
+    named `options` of SHARED ("heal", "on"), which set the run context.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -115,7 +115,7 @@ def on_program(*options: str) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 def show(json: bool, document: Callable[[], object], texts: Callable[[], str | Iterable[str]]) -> None:
-    """Print an answer: as one JSON document, or as blocks of text with empty lines between."""
+    """Print `document()` as JSON if `json`, else `texts()`: one text, or several with empty lines between."""
     if json:
         print_json(document())
     else:
@@ -124,7 +124,7 @@ def show(json: bool, document: Callable[[], object], texts: Callable[[], str | I
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:
-    """Return `--set NAME=VALUE` pairs as a dictionary. A pair without `=` is a usage error (exit 2)."""
+    """Return `--set NAME=VALUE` pairs as a dictionary. A pair without `=` or without a name is a usage error (exit 2)."""
     settings = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
@@ -135,7 +135,7 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
 
 
 class NotChecked(typer.Exit):
-    """The end of a command whose program has mistakes, which are printed already."""
+    """Exit with 1 of a command whose program has mistakes. They are printed already; `diagnostics` has them."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         super().__init__(1)
@@ -143,7 +143,7 @@ class NotChecked(typer.Exit):
 
 
 def check(file: Path, pairs: list[str] | None) -> Checked:
-    """Check a file and print its diagnostics. Exit with 1 if there are errors."""
+    """Check a file and print its diagnostics. `pairs`: values of `--set`. Raises NotChecked (exit 1) if there are errors."""
     from puzzledsl.checker import check as checker
 
     _source_roots.pop(file.parent, None)
@@ -159,7 +159,7 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
 def context(
     file: Path, pairs: list[str] | None, build: Path | None, *, heal: bool = True, on: str | None = None
 ) -> Context:
-    """Return the run context of a checked file. A space with `used_by` is narrowed if its search is solved."""
+    """Check a file as `check` does; return its run context. A space with `used_by` is narrowed if its search is solved."""
     from puzzledsl.pipeline.compile import context_of
 
     found = context_of(file, check(file, pairs), build)

@@ -11,7 +11,7 @@ EXIT_FAULT = 70
 
 
 def main() -> NoReturn:
-    """Run the command line and exit."""
+    """Run the command of `sys.argv` and exit with its code."""
     process.rest()
     # looking for plugins reads every package's metadata
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -24,7 +24,7 @@ def main() -> NoReturn:
 
 
 def _sweep() -> None:
-    """Remove what killed processes left in the system's temporary directory; looks at names before it imports anything."""
+    """Remove scratch folders that killed processes left in the temporary directory. Imports the code only if one is there."""
     with suppress(OSError):
         names = os.listdir(os.environ.get("TMPDIR") or "/tmp")
         if any(name.startswith("pzl-scratch-") for name in names):
@@ -34,7 +34,7 @@ def _sweep() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code. Shows a traceback only if PZL_TRACEBACK is set."""
+    """Run one command and return its exit code. With PZL_TRACEBACK set, an internal error is raised with its traceback."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.app import GONE, application
 
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Report an exception: 1 for a write that the disk refuses; else an internal error, with a file that the user can attach."""
+    """Report an exception; return the exit code: 1 for a refused write (such as a full disk), else 70, with a traceback file."""
     import tempfile
     import traceback
 

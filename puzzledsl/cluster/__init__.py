@@ -1,1 +1,1 @@
-"""Work on other processes and machines: named tasks that run here or on the workers of a Ray cluster."""
+"""Distribution of work: named tasks that run in this process or on the workers of a Ray cluster."""

@@ -1,8 +1,8 @@
-"""Run tasks on the workers of a Ray cluster, whichever come and go meanwhile.
+"""Run tasks on the workers of a Ray cluster. Workers may join and leave during the run.
 
 Tasks are handed out in order, to workers that are free. When a worker is lost, its unfinished tasks are handed out again first.
 New workers start while tasks wait and there is room for them, also on machines that join later. A team whose members keep state
-is lost as a whole with any of them; its neighbours share a machine where they can.
+is lost as a whole if one of its members is lost; its members are packed onto as few machines as possible.
 
 A worker is an actor. It takes a GPU, or a CPU if the cluster has no GPU. CUDA errors and exhausted memory count as the loss of
 the worker, because its process cannot be trusted afterwards. Tensors travel as NumPy arrays: Ray's store maps these into the
@@ -36,9 +36,9 @@ from puzzledsl.cluster.tasks import (
 )
 
 MAX_LOSSES = 5
-"""The run fails when more teams than this are lost without a finished task in between."""
+"""The run fails when more workers than this are lost without a finished task in between."""
 MAX_TRIES = 3
-"""The run fails when a task has ended this many teams that were at work on it."""
+"""The run fails when this many workers were lost while they worked on one task."""
 LOOK_S = 2.0
 """Seconds between two looks for free workers."""
 WAIT_S = 1.0
@@ -46,11 +46,11 @@ WAIT_S = 1.0
 START_S = 300.0
 """Seconds that the processes of a team have to start."""
 ALONE_S = 60.0
-"""Seconds without any free worker and without a team that may work, after which the run fails."""
+"""The run fails after this many seconds without any usable worker."""
 
 
 _VIEWED = {1: torch.uint8, 2: torch.int16}
-"""Integers of the size of a dtype that NumPy lacks (bfloat16, float8)."""
+"""Bytes of an element -> the integer dtype that carries a dtype NumPy lacks (bfloat16, float8)."""
 
 
 def array_of(tensor: Tensor) -> tuple[NDArray[Any], str]:
@@ -64,26 +64,26 @@ def array_of(tensor: Tensor) -> tuple[NDArray[Any], str]:
 
 
 def tensor_of(carried: tuple[NDArray[Any], str]) -> Tensor:
-    """Invert `array_of`. Tensors are copies: the store's memory is read-only, and a write to it would end the process."""
+    """Invert `array_of`. The tensor is a copy: Ray's memory is read-only, and a write to it would end the process."""
     array, dtype = carried
     return torch.from_numpy(np.array(array)).view(getattr(torch, dtype))
 
 
 def carry_tensors() -> None:
-    """Make Ray carry the tensors of this process as NumPy arrays from now on, in whatever they are held."""
+    """Make Ray send tensors from and to this process as NumPy arrays from now on, also those inside other objects."""
     from ray.util import register_serializer
 
     register_serializer(Tensor, serializer=array_of, deserializer=tensor_of)
 
 
 SETTLED_S, POLL_S = 10.0, 0.25
-"""Longest wait for the resources of workers that have ended, and the interval between two looks."""
+"""Seconds of `Workers.settled`: the longest wait, and the interval between two looks at the free resources."""
 PLACED_S = 60.0
-"""Seconds that a team has to be placed."""
+"""Seconds that Ray has to find room for a team of several workers."""
 
 
 class Member:
-    """A worker's object, built at its first call so that mistakes found meanwhile reach the caller."""
+    """Ray actor that holds the object of a worker. The first call builds it, so that its errors reach a caller."""
 
     def __init__(self, make: Callable[[int], Any], member: int, threads: int) -> None:
         carry_tensors()
@@ -91,10 +91,10 @@ class Member:
         self._make, self._member, self._part = make, member, None
 
     def ready(self) -> None:
-        """Return when the process is up."""
+        """Do nothing: the result shows that the process is up."""
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the object."""
+        """Call a method of the object and return its result; an iterator as a list."""
         if self._part is None:
             self._part = self._make(self._member)
         result = getattr(self._part, method)(*arguments)
@@ -103,17 +103,17 @@ class Member:
 
 @dataclass(eq=False)
 class Team:
-    """Actors of `Member`, in the order of the members."""
+    """One worker or several that work together: `actors` of `Member`, in the order of the members."""
 
     actors: Sequence[Any]
     group: Any = None
     node: str = ""
-    """The machine that the team has for itself."""
+    """Ray's id of the machine that the team has for itself; empty if it shares machines."""
     since: float = field(default_factory=time.monotonic)
     opening: set[Any] = field(default_factory=set)
-    """Handles of its start."""
+    """Handles of the calls that must return before it gets tasks."""
     tasks: list[int] = field(default_factory=list)
-    """Numbers of its tasks, from the oldest to the newest."""
+    """Numbers of its unfinished tasks, the oldest first."""
     is_alike: bool = True
 
     def call(self, member: int, method: str, *arguments: Any) -> Any:
@@ -121,7 +121,7 @@ class Team:
         return self.actors[member].call.remote(method, *arguments)
 
     def submit(self, task: Task) -> Any:
-        """Queue a task's steps. Results go from member to member through the object store. Return the last one's handle."""
+        """Queue a task's steps; return the handle of the last one's result. Results go from step to step through Ray's store."""
         handle: tuple[Any, ...] = ()
         for step in task.steps:
             handle = (self.call(step.member, step.method, *handle, *step.arguments),)
@@ -129,10 +129,10 @@ class Team:
 
 
 class Workers:
-    """Starts and ends workers of a connected cluster, and tells their loss from mistakes."""
+    """Starts and ends workers of a cluster, and distinguishes the loss of a worker from an error in its task."""
 
     def __init__(self, cluster: Cluster) -> None:
-        """Connect the cluster. Raises DiagnosticError."""
+        """Connect to the cluster. Raises DiagnosticError if that fails."""
         self.cluster, _ = cluster, cluster.ray
         carry_tensors()
 
@@ -142,11 +142,11 @@ class Workers:
         return "GPU" if self.cluster.ray.cluster_resources().get("GPU") else "CPU"
 
     def free(self) -> int:
-        """Return the number of workers that nobody uses now."""
+        """Return how many more workers could start now: the free units (GPUs or CPUs) of the cluster."""
         return int(self.cluster.ray.available_resources().get(self.unit, 0))
 
     def settled(self, most: int | None = None) -> int:
-        """Return `free` when it is at least `most` or no longer changes: Ray returns what ended workers had after a while."""
+        """Wait until `free` is at least `most` or stops changing, as Ray frees units of ended workers late; return it."""
         end, seen, same = time.monotonic() + SETTLED_S, self.free(), 0
         while time.monotonic() < end and (most is None or seen < most) and (same < 4 or not seen):
             time.sleep(POLL_S)
@@ -155,7 +155,7 @@ class Workers:
         return seen
 
     def start(self, make: Callable[[int], Any], size: int, threads: int | None = None) -> Team | None:
-        """Start a team; None if there is no room for it. Several workers are packed onto as few machines as possible."""
+        """Start a team of `size` workers, packed onto as few machines as possible. None: several find no room in PLACED_S."""
         unit = self.unit
         resources = {"num_cpus": int(unit == "CPU"), "num_gpus": int(unit == "GPU")}
         if size == 1:
@@ -176,7 +176,7 @@ class Workers:
     def start_alone(
         self, make: Callable[[int], Any], threads: int | None, used: Collection[str]
     ) -> Iterator[Team]:
-        """Start workers that share no processor: one for each free GPU, or one for each machine that is not in `used`."""
+        """Yield new workers that share no processor: one for each free GPU, or for each machine (by id) not in `used`."""
         if self.unit == "GPU":
             for _ in range(self.free()):
                 yield Team([self._actor(make, 0, threads, num_cpus=0, num_gpus=1)])
@@ -204,26 +204,26 @@ class Workers:
             remove_placement_group(team.group)
 
     def loss(self, error: BaseException) -> str | None:
-        """Return a line that describes the loss of a worker; None for any other error."""
+        """Return a line that describes the loss of a worker; None if `error` is not such a loss."""
         errors, cause = self.cluster.ray.exceptions, cause_of(self.cluster.ray, error)
         is_rays = isinstance(cause, errors.RayError) and not isinstance(cause, errors.RayTaskError)
         return first_line(cause) if is_rays or is_of_hardware(cause) else None
 
     def mistake(self, error: BaseException) -> BaseException:
-        """Return the error to raise for a call that failed in a worker that is not lost."""
+        """Return the error to raise here for a call that failed: a worker's own DiagnosticError, else `error`."""
         cause = cause_of(self.cluster.ray, error)
         return cause if isinstance(cause, DiagnosticError) else error
 
 
 def cause_of(ray: Any, error: BaseException) -> BaseException:
-    """Return the error that a worker raised, also if a later call failed because of it."""
+    """Return the error that a worker raised first, without the RayTaskErrors that wrap it."""
     while isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
         error = error.cause
     return error
 
 
 def is_of_hardware(error: BaseException) -> bool:
-    """True for exhausted memory and CUDA errors, after which a process is of no use."""
+    """Return True for exhausted memory and CUDA errors, after which a process cannot be trusted."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     accelerator = getattr(torch, "AcceleratorError", None)
@@ -233,7 +233,7 @@ def is_of_hardware(error: BaseException) -> bool:
 
 
 class RayExecutor(Executor):
-    """Provider of the workers of a Ray cluster."""
+    """An `Executor` that runs tasks on the workers of a Ray cluster."""
 
     is_local = False
 
@@ -259,7 +259,7 @@ class RayExecutor(Executor):
 
 
 class RayTeam:
-    """The only team of a spec: tasks in order, as many under way as keep all members busy."""
+    """The one team of a spec with a `size`. Tasks run in order, up to two a member at once, so that none is idle."""
 
     def __init__(self, workers: Workers, spec: TeamSpec) -> None:
         self._workers, self._ray = workers, workers.cluster.ray
@@ -296,7 +296,7 @@ class RayTeam:
 
 
 class RayTeams:
-    """The workers of one spec, which come and go while lists of tasks run."""
+    """The workers of a spec without a `size`, each a team of one. They may join and leave while tasks run."""
 
     def __init__(self, workers: Workers, spec: TeamSpec, progress: Progress) -> None:
         self._workers, self._ray, self._on = workers, workers.cluster.ray, workers.cluster.on
@@ -346,7 +346,7 @@ class RayTeams:
             self._grow(self._workers.free())
 
     def _grow(self, free: int) -> None:
-        """Start free workers, as many as there are tasks that wait."""
+        """Start up to `free` workers, as many as tasks wait for; with `alone`, one for each GPU or machine that is free."""
         make, threads = self._spec.make, self._spec.threads
         if self._spec.alone:
             for team in self._workers.start_alone(make, threads, {team.node for team in self._teams}):
@@ -368,7 +368,7 @@ class RayTeams:
         self._handles |= dict.fromkeys(team.opening, (team, None))
 
     def _lose(self, team: Team, reason: str) -> None:
-        """End a worker, and take its unfinished tasks back."""
+        """End a worker and queue its unfinished tasks again. Raises DiagnosticError after too many losses."""
         self._teams.remove(team)
         for number in team.tasks:
             heapq.heappush(self._waiting, number)
@@ -383,7 +383,7 @@ class RayTeams:
             raise DiagnosticError(WorkersKeepDying(None, on=self._on, count=count, reason=reason))
 
     def _hand_out(self) -> None:
-        """Give tasks to the workers with the fewest, up to two each, so that none waits for the driver."""
+        """Give waiting tasks to the workers with the fewest, up to two each (one with `alone`), so that none is idle."""
         ready = [team for team in self._teams if not team.opening and team.is_alike]
         most = 1 if self._spec.alone else 2
         while self._waiting and (free := [team for team in ready if len(team.tasks) < most]):
@@ -392,7 +392,7 @@ class RayTeams:
             self._handles[team.submit(self._tasks[number])] = (team, number)
 
     def _finished(self) -> Iterator[tuple[int, Any]]:
-        """Yield the results that are there now, or that come within WAIT_S."""
+        """Yield number and result of the tasks that are finished now, or finish within WAIT_S. Handles losses of workers."""
         if not self._handles:
             time.sleep(WAIT_S / 4)
             return

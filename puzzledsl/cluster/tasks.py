@@ -1,10 +1,10 @@
 """Named tasks for workers, their execution in this process, and the connection to a Ray cluster.
 
-A stage describes its work as a `TeamSpec`, which builds workers, and independent `Task`s. An `Executor` runs the tasks on as many
-workers as there are and yields each result as soon as it is there. The stage writes results to its own store and adds them up in
-the order of its tasks, so that nothing depends on the number of workers. A stage that is run again asks only for the tasks whose
-results are not stored yet. A stage whose workers keep state, such as pieces in training, has one team of them, and its tasks go
-from member to member like batches in a pipeline. The connection is opened when first needed and shared by all stages of a run.
+A stage describes its work as a `TeamSpec`, which builds workers, and independent `Task`s. An `Executor` runs the tasks on the
+workers that there are and yields each result as soon as it is ready. The stage stores results and adds them up in the order of
+its tasks, so that no figure depends on the number of workers. A stage that runs again asks only for tasks whose results are not
+stored yet. If workers keep state, such as pieces in training, they form one team, and each task goes from member to member like a
+batch in a pipeline. The connection is opened when first needed and shared by all stages of a run.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from puzzledsl.base.diagnostics import DiagnosticError, Mistake
 from puzzledsl.base.progress import Progress, Silent
 
 Inputs = TypeVar("Inputs")
-"""Inputs of a stage: a dataclass with `progress` and `executor`."""
+"""Type of the inputs of a stage: a dataclass with fields `progress` and `executor`."""
 
 
 class WorkerLost(Exception):
@@ -38,9 +38,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Task:
-    """Steps that follow each other: each one gets the result of the step before as its first argument.
+    """Steps that follow each other: each gets the result of the step before as its first argument. `name` is the stage's own.
 
-    Several steps are for a team. The last result may be an iterator: it is made as it is read here, and as a whole on a worker.
+    Only a team has several steps. The last result may be an iterator: lazy in this process, a list from another.
     """
 
     name: Any
@@ -56,10 +56,10 @@ class Task:
 class TeamSpec:
     """Workers, each with an object that `make(member)` builds in the worker's process.
 
-    `threads`: torch threads of a worker, on which the bits of large matrix products depend; None: those of this process. `alone`:
-    a worker has a GPU or a machine for itself, does one task at a time, and runs on the kind of device that its method `kind`
-    names, the first worker's. `size`: members of the only team, which keep their state from task to task; None: there are as many
-    workers as are free and have something to do, and any of them does any task.
+    `threads`: torch threads of a worker, which change the last bits of large matrix products; None: as in this process. `alone`:
+    a worker has a GPU or a machine for itself and does one task at a time; workers whose method `kind` names another device than
+    the first worker's are not used. `size`: the number of members of the one team, which keep their state from task to task;
+    None: as many workers start as are free and have tasks, and each task goes to any of them.
     """
 
     make: Callable[[int], Any]
@@ -69,17 +69,17 @@ class TeamSpec:
 
 
 class Teams(Protocol):
-    """Workers that stay between lists of tasks, with everything that they have loaded."""
+    """Running workers. They stay between calls of `run`, with everything that they have loaded."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with its last step's result, as they finish; earlier ones begin earlier. Raises DiagnosticError.
+        """Yield each task with its last step's result, as tasks finish. Tasks begin in order. Raises DiagnosticError.
 
-        The only team of a spec with a `size` keeps their order. Raises WorkerLost where its state is gone.
+        With a `size`, the team yields them in order, and raises WorkerLost if a member and its state are lost.
         """
 
 
 def as_sent(inputs: Inputs, **changes: object) -> Inputs:
-    """Return a stage's inputs as a worker gets them: with whole paths, and without what belongs to this process."""
+    """Return a stage's inputs for a worker: absolute paths, no progress, a local executor, and `changes` of other fields."""
     given: Any = inputs
     values = ((field.name, getattr(given, field.name)) for field in fields(given))
     paths = {name: value.resolve() for name, value in values if isinstance(value, Path)}
@@ -88,25 +88,25 @@ def as_sent(inputs: Inputs, **changes: object) -> Inputs:
 
 
 class Executor:
-    """Provider of workers. This one runs tasks one after the other in this process."""
+    """Provider of workers. This class itself runs tasks one after the other in this process; subclasses run them elsewhere."""
 
     is_local = True
-    """True if members are built in this process."""
+    """True if workers live in this process."""
     on = ""
 
     @contextmanager
     def open(self, spec: TeamSpec, progress: Progress) -> Iterator[Any]:
-        """Return a context with `Teams` of such workers, whose processes end with it."""
+        """Return a context manager that gives the `Teams` of a spec. Leaving the context ends the workers."""
         with ExitStack() as left:
             yield LocalTeam(spec, left)
 
     def settled(self) -> int:
-        """Return the number of workers that may start, when it no longer changes. Raises DiagnosticError (NoWorkers)."""
+        """Wait until the number of free workers no longer changes, and return it. Raises DiagnosticError (NoWorkers) for 0."""
         return 1
 
 
 class LocalTeam:
-    """One team, built for its first task. Iterators among its results are closed with `left`."""
+    """`Teams` in this process. The first task builds the members; leaving `left` closes generators among the results."""
 
     def __init__(self, spec: TeamSpec, left: ExitStack) -> None:
         self._spec, self._left = spec, left
@@ -156,7 +156,7 @@ PATIENCE_S = 10.0
 
 
 class Cluster:
-    """The Ray cluster `on`: `local` starts one on this machine, `auto` uses the one around it, else an address."""
+    """A Ray cluster. `on`: `local` starts one on this machine, `auto` uses the one that runs on it; else its address."""
 
     def __init__(self, on: str) -> None:
         self.on = on
@@ -165,7 +165,7 @@ class Cluster:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Keep the connection, once opened, until the outermost session ends. A connection opened by others stays open."""
+        """Keep the connection, which `ray` opens, until the outermost session ends. One that others opened stays open."""
         self._sessions += 1
         try:
             yield
@@ -214,5 +214,5 @@ def _must_answer(on: str) -> None:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error of Ray's, without the full stop."""
+    """Return the first line of an error's message without its full stop; the type's name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -16,10 +16,7 @@ from puzzledsl.ir.nodes import Program, Space
 
 
 class LayerCost(Record):
-    """The choice of one layer, its names for readers (`none` of a sub-block that the parent lacks), and its costs.
-
-    They are those of attention and FFN, or one of both together where a table lists only the pair.
-    """
+    """One layer's choice, names to show (`none`: the parent lacks the sub-block), and costs of each sub-block or of the pair."""
 
     choice: tables.LayerAssignment
     shown: tuple[str, ...]
@@ -32,7 +29,7 @@ class LayerCost(Record):
 
 
 class Breakdown(Record):
-    """A model in one scenario, at the batch of `costs`."""
+    """Costs and metrics of a model in a scenario, at the batch of `costs`; `fixed` is the cost of embedding, norm and head."""
 
     model: str
     hardware: str
@@ -45,7 +42,7 @@ class Breakdown(Record):
 
     @property
     def parts(self) -> dict[str, tables.Cost]:
-        """The sums over attentions, over FFNs, over layers known only as a whole, and the part that no layer changes."""
+        """Costs by part: all attentions, all FFNs, all layers with one cost for both, embedding and head; none that is zero."""
         apart = [layer.costs for layer in self.layers if len(layer.costs) > 1]
         found = {
             "attention": added([costs[0] for costs in apart]),
@@ -59,20 +56,20 @@ class Breakdown(Record):
         return {name: float(value) for name, value in metrics.items() if name not in self.costs.unknown}
 
     def latency_ns(self, cost: tables.Cost) -> int:
-        """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens.
+        """Return the time in ns that a cost takes of one batch: its prefill and all decode steps.
 
-        Under traffic, a prefill is paid for each running sequence while it generates its output.
+        Under traffic `prefill_ns` is of one prompt, and is counted once for each running sequence.
         """
         prompts = 1 if self.costs.rate is None else self.costs.batch
         return prompts * cost.prefill_ns + self.costs.output * cost.decode_ns
 
     @property
     def whole_ns(self) -> int:
-        """The latency of one batch in ns; under traffic the time in which as many requests end as run."""
+        """The latency of one batch in ns; under traffic the time in which as many requests end as run at once."""
         return sum(map(self.latency_ns, self.parts.values()))
 
     def as_json(self) -> dict[str, object]:
-        """Return the breakdown as a JSON object in bytes, nanoseconds and FLOP."""
+        """Return a JSON object: parts and layers in bytes, ns and FLOP; known metrics in base units, so times in seconds."""
         given = ("scenario", "batch", "prompt", "output", "reserve_bytes")
         return {
             "model": self.model,
@@ -102,7 +99,10 @@ def costs_at(
     layers: Sequence[tables.Assignment],
     batch: int | None = None,
 ) -> tables.ScenarioCosts:
-    """Return the costs at `batch`, or at the model's own: the largest that fits, the least that sustains. Raises KeyError."""
+    """Return a scenario's costs at `batch` for the model whose choices are `layers`. Raises KeyError for an unlisted batch.
+
+    None: at the largest batch that fits the memory; under traffic at the fewest sequences that sustain the rate.
+    """
     anywhere = any_batch(program, space, table, scenario)
     if anywhere is not None:
         return anywhere.at(batch or anywhere.largest(layers) or 1)
@@ -124,7 +124,7 @@ def breakdown(
     model: str,
     batch: int | None = None,
 ) -> Breakdown:
-    """Return the breakdown of one model in one scenario. Raises KeyError for an alternative or a batch without costs."""
+    """Return the breakdown of the model named `model`; `batch` as in `costs_at`. Raises KeyError for what has no costs."""
     costs = costs_at(program, space, table, scenario, layers, batch)
     listed, parent = table.scenarios[scenario], [tables.PARENT] * len(layers)
     parents = costs if costs.rate is None else own_costs(listed, parent)
@@ -149,7 +149,7 @@ def breakdown(
 
 
 def as_text(found: Breakdown) -> str:
-    """The whole breakdown."""
+    """Return the breakdown as text: a heading, tables of layers, of time and bytes by part, and the metrics."""
     costs = found.costs
     lengths = f"batch {costs.batch}, {costs.prompt} -> {costs.output} tokens"
     head = f"{found.model}, scenario {costs.scenario} on {found.hardware}: {lengths}"
@@ -186,7 +186,7 @@ def _row(found: Breakdown, label: Sequence[str], cost: tables.Cost) -> list[str]
 
 
 def _layers(found: Breakdown) -> Iterator[str]:
-    """Runs of layers with the same choice and cost; a row is one layer's cost, its share the whole run's."""
+    """Yield the table of layers. Alike layers in a row share a line: the costs of one of them, the latency share of all."""
     rows = [["layers", "attention", "ffn", "params", "weights", "KV cache", "prefill", "decode", "latency"]]
     index = 0
     for _, run in groupby(found.layers, key=lambda layer: (layer.shown, layer.total)):
@@ -202,7 +202,7 @@ def _layers(found: Breakdown) -> Iterator[str]:
 
 
 def _where(found: Breakdown) -> Iterator[str]:
-    """Time by part, then bytes."""
+    """Yield the table of time by part, if times are known, then the table of bytes on each device."""
     if _timed(found):
         rows = [["time goes to", "prefill", "decode step", "latency"]]
         for name, cost in found.parts.items():

@@ -9,9 +9,9 @@ layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
 
 The ends of the model have columns of their own, `embedding` and `head`: a row with a name in one of them has a score alone.
 
-CSV (UTF-8). One file can hold scores and costs: whoever reads it takes its own columns, scores `search` and costs
-`read_measured`, as exact numbers in base units. `csv_of` writes such a table of costs measured on one machine, for programs on
-others: times in nanoseconds and sizes in bytes, so that reading the file gives exactly the same numbers.
+CSV (UTF-8). One file can hold scores and costs. `search.score_table` reads the columns of scores, `read_measured` those of
+costs, as exact numbers in base units. `csv_of` writes a cost table as such a file, for programs on other machines: times in
+nanoseconds and sizes in bytes, so that reading the file gives exactly the same numbers.
 """
 
 import csv
@@ -57,14 +57,14 @@ class NoTable(Exception):
 
 
 class Line(Record):
-    """One row: the texts of its cells, without blanks around them, its place in the file, and the number of its line."""
+    """One row: the texts of its cells, without blanks around them, and its place in the file."""
 
     cells: tuple[str, ...]
     span: Span
 
     @property
     def number(self) -> int:
-        """The first line of the row."""
+        """The number of the row's first line in the file, from 1."""
         return self.span.line
 
 
@@ -132,7 +132,7 @@ def _csv(file: Path, shown: str) -> list[Line]:
 
 @dataclass(slots=True)
 class RowProblems:
-    """Diagnostics of a table's rows. A mistake shared by many rows is one diagnostic, at the first of these rows."""
+    """Collects mistakes of a table's rows: one diagnostic for each mistake, at its first row. `declared`: the program's place."""
 
     table: LongTable
     declared: Span
@@ -154,7 +154,7 @@ class RowProblems:
 
 
 def written_run(text: str) -> Run | None:
-    """The run that `12-17` means; None for any other text, and for a run of fewer than two layers."""
+    """Return (first layer, length) of a text such as `12-17`; None for any other text, and for fewer than two layers."""
     match = _RUN.fullmatch(text)
     if match is None:
         return None
@@ -178,7 +178,7 @@ _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,2})?|\.\d+([eE][+-]?\d{1,2})?")
 class Row(Record):
     """One row of a table. `values[scenario][metric]` is in bytes or seconds; an empty cell is absent.
 
-    `layer` None stands for every layer. With `attention` or `ffn` empty it is one sub-block, with both empty the fixed part.
+    `layer` and `batch` None: every one. If `attention` or `ffn` is empty, it is about the other; if both are, the fixed part.
     """
 
     span: Span
@@ -199,7 +199,7 @@ class Measured(Record):
 
 
 Columns = dict[str, tuple[str, str, Fraction]]
-"""Name in the header -> scenario, metric, and the unit in bytes or seconds."""
+"""Name in the header -> scenario, metric, and the column's unit as a multiple of a byte or a second."""
 
 
 def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -> Measured | None:
@@ -227,7 +227,7 @@ def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -
 
 
 def _columns(table: LongTable, span: Span, sink: Sink) -> Columns | None:
-    """The metric columns, or None where the header is not understood (each mistake is reported)."""
+    """Return the metric columns; None if the header has mistakes, each of which is reported to `sink`."""
     problems = [(problem, span) for problem in table.header_problems()]
     found: Columns = {}
     for name in table.header.cells:
@@ -247,7 +247,7 @@ def _columns(table: LongTable, span: Span, sink: Sink) -> Columns | None:
 
 
 def _metric_column(name: str) -> tuple[str, str, Fraction] | str | None:
-    """The column a header names, or what is wrong with it; None for one that is no cost."""
+    """Return (scenario, metric, unit) of a column's name; a sentence if it has a mistake; None for a column that is no cost."""
     match = _HEADER.fullmatch(name)
     if match is None:
         near = closest(name, (*KEYS, *MORE_KEYS))
@@ -268,7 +268,7 @@ def _metric_column(name: str) -> tuple[str, str, Fraction] | str | None:
 
 
 class _BadRow(Exception):
-    """A row with a mistake, which the text says."""
+    """A row with a mistake; the exception's text describes it."""
 
 
 @dataclass(slots=True)
@@ -278,7 +278,7 @@ class _RowReader:
     layers: int
 
     def rows(self, line: Line) -> Iterator[Row]:
-        """Yield the costs of a row, unless it has a score alone. Raises _BadRow."""
+        """Yield the row's costs; nothing for a run of layers or an end of the model, which have only scores. Raises _BadRow."""
         if wrong := self.table.row_length(line):
             raise _BadRow(wrong)
         text = self.table.text
@@ -300,7 +300,7 @@ class _RowReader:
         yield Row(line.span, layer, *names, self._whole(line, "batch"), self._whole(line, "params"), values)
 
     def _number(self, line: Line, column: str) -> Fraction | None:
-        """The number in a cell; None for an empty one."""
+        """Return the number in a cell; None for an empty one. Raises _BadRow for any other text."""
         text = self.table.text(line, column)
         number = _fraction(text) if text else None
         if text and number is None:
@@ -316,7 +316,7 @@ class _RowReader:
 
 @functools.lru_cache(maxsize=1 << 16)  # the layers' rows are much alike
 def _fraction(text: str) -> Fraction | None:
-    """A number of 0 or more; None for another text."""
+    """Return the number of 0 or more that a text writes; None for any other text."""
     return Fraction(text) if len(text) <= 60 and _NUMBER.fullmatch(text) else None
 
 
@@ -324,7 +324,7 @@ _WRITTEN = ("weights[bytes]", "kv_cache[bytes]", "ttft[ns]", "tpot[ns]")
 
 
 def csv_of(table: CostTable) -> str:
-    """Every scenario at every batch of a table. The reserve of a profile is not a cost of any part, and is left out."""
+    """Return a cost table as CSV text, every scenario at every batch. A profile's reserve is no part's cost, and is left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{scenario}.{metric}" for scenario in table.scenarios for metric in _WRITTEN]
@@ -352,7 +352,7 @@ def _rows(costs: ScenarioCosts) -> Iterator[tuple[str, str, str, Cost]]:
 
 
 def _alike(layers: Sequence[Mapping[str, Cost]]) -> Iterator[tuple[str, str, Cost]]:
-    """One row a name where it costs the same wherever it occurs, else one a layer."""
+    """Yield (layer, name, cost): for a name of the same cost everywhere one row with an empty layer, else a row a layer."""
     for name in dict.fromkeys(name for layer in layers for name in layer):
         found = {index: layer[name] for index, layer in enumerate(layers) if name in layer}
         if len(set(found.values())) == 1:

@@ -40,7 +40,7 @@ def mean_context(prompt: int, output: int, window: int | None) -> Fraction:
 
 
 def causal_pairs(prompt: int, window: int | None) -> Fraction:
-    """Pairs of positions in the lower triangle of one prompt, or in its band where a window cuts it off."""
+    """Return the number of (query, key) pairs of causal attention over one prompt; with a window, of those inside it."""
     span = prompt if window is None else min(prompt, window)
     return Fraction(span * span, 2) + (prompt - span) * span
 
@@ -53,7 +53,7 @@ def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tu
 
 
 def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[Fraction, Fraction]:
-    """`sub_block_flop`, exactly: proportional to the batch."""
+    """Return the FLOP of `sub_block_flop` before rounding; they are proportional to the batch."""
     own = alternative.alone(shape)
     per_token = 2 * alternative.size(shape).active + scan_flop(own)
     prefill = Fraction(per_token * work.batch * work.prompt)
@@ -71,7 +71,7 @@ def fixed_flop(shape: Shape, work: Workload) -> int:
 
 
 def met_weights(shape: Shape) -> tuple[tuple[int, ...], int]:
-    """Return the weights of the parent that a token meets: of each layer, and of the head."""
+    """Return the number of the parent's matrix weights that a token is multiplied with: in each layer, and in the head."""
     halves = ParentAttention(), ParentFfn()
     layers = (sum(half.size(own).active for half in halves) for own in shape.each)
     return tuple(layers), fixed_size(shape).active

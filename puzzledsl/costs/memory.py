@@ -50,7 +50,7 @@ def share_read(experts: int, top_k: int, tokens: int) -> tuple[int, int]:
 
 
 def _interpolated(whole: int, left: int, tokens: int, step: int) -> tuple[int, int]:
-    """Return 1 - r^(n / step) at multiples of `step`, and a line between. r is (left / whole)^step, rounded to BITS.
+    """Return 1 - r^(n / step) for n tokens: exact at multiples of `step`, a line between. r is (left / whole)^step in BITS bits.
 
     r^m is convex in m for every r below 1, and so are the lines between: both properties of `share_read` hold. Rounding
     changes r^m by less than a thousandth up to the step to 1.
@@ -130,7 +130,7 @@ def weights_bytes(hardware: RooflineHardware, size: Size) -> int:
 
 
 def end_bytes(hardware: RooflineHardware, shape: Shape, end: End) -> Fraction:
-    """Return the bytes of an end's matrix: in the type of its own, else in the one that the hardware says."""
+    """Return the bytes of the matrix of an end, embedding or head: in its own type, else in the hardware's type for it."""
     size = size_on(hardware, shape, end)
     if size.stored is not None:
         return sum(stored_bytes(hardware, size, size.stored), Fraction(0))
@@ -172,8 +172,8 @@ def sequence_bytes(
 ) -> Fraction:
     """Return the bytes that one sequence keeps in one layer: its KV cache in whole pages, and its state.
 
-    With `full` pages hold its final length, as if no sequence is evicted or the batch runs in lock step; with `mean` its mean
-    length, as if sequences come and go and pages are allocated on demand. A window caps either.
+    `kv_policy`: with `full`, pages hold its final length, as where the batch runs in lock step or no sequence is evicted; with
+    `mean`, its mean length, as where sequences come and go and pages are allocated on demand. A window caps either.
     """
     own = alternative.alone(shape)
     length = work.prompt + (work.output if hardware.kv_policy == "full" else -(-work.output // 2))

@@ -4,8 +4,8 @@ Every metric but throughput is linear: a constant plus whole numbers of each `Co
 
 Traffic is continuous batching in steady state, as a fluid. With n sequences running, n requests end in the time of n prompts,
 one after another, and of `output` decode steps of n: C(n) = n * prefill + output * step(n). The load is sustained at n if
-rate * C(n) <= n; the least such n runs. No step is faster with more sequences, and no sequence's share of it is slower, so that a
-rate that n sustain, n + 1 do, too.
+rate * C(n) <= n; the least such n runs. With more sequences, a step takes no less time and a sequence's share of it no more, so
+that n + 1 sequences sustain every rate that n sustain.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +25,7 @@ LOADS: tuple[metric_records.Load, ...] = ("p95", "full")
 
 
 def running(listed: Sequence[ScenarioCosts], scenario: Scenario) -> tuple[ScenarioCosts, ...]:
-    """Return the costs at 1 to `at_most` running sequences, from those of some batches: steps between two lie on a line.
-
-    A prompt takes its share of the smallest batch's prefill. Beyond the largest batch, a step grows as from the last but one.
-    """
+    """Return the costs at 1, 2, …, `at_most` running sequences; step times lie on lines through those of the `listed` batches."""
     traffic = scenario.traffic
     assert traffic is not None
     known = dict[tuple[int, ...], tuple[Cost, ...]]()
@@ -71,7 +68,7 @@ def running(listed: Sequence[ScenarioCosts], scenario: Scenario) -> tuple[Scenar
 
 
 def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[Cost, ...]:
-    """Return one sub-block's costs at 1 to `most` sequences."""
+    """Return a sub-block's costs at 1 to `most` sequences, from those at `batches`: prefill of one prompt, cache of `most`."""
     steps, last = _steps([cost.decode_ns for cost in costs], batches, most), costs[-1]
     update = {
         "prefill_ns": -(-costs[0].prefill_ns // batches[0]),
@@ -84,11 +81,10 @@ def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[C
 
 
 def _steps(times: Sequence[int], batches: Sequence[int], most: int) -> list[int]:
-    """Return the steps of 1 to `most` sequences, smoothed so that they never fall, and never rise faster than their number.
+    """Return the step times of 1 to `most` sequences in ns, smoothed: they never fall, nor rise faster than their number.
 
-    Measured times break this by chance. Raising all that do would add up over the layers, to a fifth of a step of SmolLM2 in
-    llama.cpp; so neighbours that break it take their mean: first those whose share of a step rises, then those that fall, whose
-    mean keeps shares falling.
+    Measured times break this by chance. Raising each time that does would add up to a fifth of a step of SmolLM2 in llama.cpp.
+    So neighbours take their mean: first where a sequence's share of its step rises, then where a step falls.
     """
     ends = [*pairwise(zip(batches, times, strict=True))] or [((0, times[0]), (batches[0], times[0]))]
     found = list[float]()
@@ -116,30 +112,30 @@ def _falling(values: Sequence[float]) -> list[float]:
 
 
 class Pace(Record):
-    """Time that n sequences may take so that traffic is sustained: the sum of `of` over a model's costs is at most `limit` ns."""
+    """Constraint for `batch` sequences to sustain traffic: the sum of `of` over a model's costs is at most `limit`, in ns."""
 
     batch: int
     output: int
     limit: int
 
     def of(self, cost: Cost) -> int:
-        """Return the time of n requests in one sub-block."""
+        """Return the time in ns of `batch` requests in the sub-block of this cost: their prompts, then all decode steps."""
         return self.batch * cost.prefill_ns + self.output * cost.decode_ns
 
 
 def pace_of(costs: ScenarioCosts) -> Pace:
-    """Return the time in which a load is sustained; at the 95th percentile, in which few requests find more running."""
+    """Return the time limit for a sustained rate; at load `p95` it is lower: 5 % of requests at most find all `batch` running."""
     assert costs.rate is not None
     load = most_load(costs.batch) if costs.load == "p95" else Fraction(costs.batch)
     return Pace(costs.batch, costs.output, int(load * NS_PER_S / costs.rate))
 
 
 def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], int], Fraction]]:
-    """Return the times of traffic at a number of running sequences: whole nanoseconds of each cost, and their unit.
+    """Return the times of traffic at n running sequences, by metric: a function that gives a cost's whole number, and its unit.
 
-    A token takes a step, and its share of the prompts of the n - 1 others. A first token waits for one and a half steps. At
-    the 95th percentile it waits for two: the one in progress, which is likely a long one, with a prompt, and the one with its
-    own; and for the prompts that start in both, n / output a step in the mean.
+    A token takes a step, and its share of the prompts of the n - 1 others. A first token takes its prompt and one and a half
+    such tokens. At the 95th percentile it takes two steps: the one in progress, likely a long one, with a prompt, and the one
+    with its own prompt; and the prompts that start in both, n / output a step in the mean.
     """
     assert costs.rate is not None
     n, output = costs.batch, costs.output
@@ -166,7 +162,7 @@ def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], in
 
 
 def figures_of(costs: ScenarioCosts, linear: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    """Return the metrics of traffic at its number of sequences, from the values of all that are linear."""
+    """Return the metrics of traffic at the load of `costs`, from the values of all linear ones; `full` has `max_rate`, too."""
     known = metric_records.metrics_under(traffic=True).items()
     found = {name: linear[name] for name, metric in known if metric.load == costs.load and name in linear}
     if costs.load == "full":
@@ -175,7 +171,7 @@ def figures_of(costs: ScenarioCosts, linear: Mapping[str, Fraction]) -> dict[str
 
 
 def loads_of(listed: Sequence[ScenarioCosts]) -> tuple[tuple[ScenarioCosts, ...], ...]:
-    """Return the costs of traffic at the numbers of sequences that LOADS says: any for a percentile, the most for the rest."""
+    """Return the costs of traffic for each of LOADS: at every number of running sequences for `p95`, at the most for `full`."""
     return tuple(
         tuple(each.model_copy(update={"load": load}) for each in (listed[-1:] if load == "full" else listed))
         for load in LOADS
@@ -183,7 +179,7 @@ def loads_of(listed: Sequence[ScenarioCosts]) -> tuple[tuple[ScenarioCosts, ...]
 
 
 def with_loads(table: CostTable) -> CostTable:
-    """Return a table with the scenarios `busy@p95` and `busy@full` of each that is under traffic."""
+    """Return the table with two more scenarios for each one under traffic: of `busy`, `busy@p95` and `busy@full`."""
     found = dict(table.scenarios)
     for name, listed in table.scenarios.items():
         if listed and listed[0].rate is not None:
@@ -192,7 +188,7 @@ def with_loads(table: CostTable) -> CostTable:
 
 
 def filled(program: Program, table: CostTable) -> CostTable:
-    """Return a table of some batches with all numbers of sequences of what is under traffic, at the rates that a program says."""
+    """Return the table with costs at 1 to `at_most` sequences, at the program's rates, for each scenario under traffic."""
     found = dict(table.scenarios)
     for name, listed in table.scenarios.items():
         scenario = program.scenarios.get(name)
@@ -214,7 +210,7 @@ class LinearMetric(Record):
 
 
 def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
-    """Return every metric of a scenario at one batch that is linear and needs nothing stated; the batch is a constant."""
+    """Return a scenario's linear metrics at one batch, except those that need a price or a power; the batch is a constant."""
     found = {
         name: LinearMetric(
             _summed(metric.of_costs, costs.output),
@@ -232,7 +228,7 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
 def _summed(
     fields: Mapping[metric_records.CostField, metric_records.Often], output: int
 ) -> Callable[[Cost], int]:
-    """Return the function that adds these fields of a cost."""
+    """Return the function that adds these fields of a cost, those "per output" `output` times."""
     match [(attrgetter(name), 1 if often == "once" else output) for name, often in fields.items()]:
         case []:
             return lambda cost: 0
@@ -245,7 +241,7 @@ def _summed(
 
 
 class Room(Record):
-    """Sum of `of` over a model's costs, at most `limit`: `kv_cache <= kv_fraction * (capacity - reserve - weights)`."""
+    """Memory constraint: the sum of `of` over a model's costs <= `limit`: KV cache <= share * (capacity - reserve - weights)."""
 
     share: Fraction
     limit: int
@@ -287,7 +283,7 @@ def costs_of_ends(costs: ScenarioCosts, choice: answers.EndsAssignment) -> Cost:
 
 
 def chosen_costs(costs: ScenarioCosts, child: Sequence[answers.Assignment]) -> Iterator[Cost]:
-    """Yield the costs that add up to a model: of its ends, or the parent's, then of each layer. Raises KeyError, ValueError."""
+    """Yield the costs that add up to a model: its ends' (the parent's if not chosen), its layers'. Raises as `metrics_of`."""
     layers = answers.layers_of_child(child)
     if len(layers) != len(costs.attention):
         raise ValueError(f"{len(layers)} layers are chosen, the table has {len(costs.attention)}")
@@ -297,7 +293,10 @@ def chosen_costs(costs: ScenarioCosts, child: Sequence[answers.Assignment]) -> I
 
 
 def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[answers.Assignment]) -> ScenarioCosts:
-    """Return the costs at a model's own batch: the largest that fits; under traffic the least that sustains the rate."""
+    """Return the costs at the largest batch at which a model fits, the first of `listed` if it fits at none.
+
+    Under traffic, at the fewest sequences that sustain the rate, the last of `listed` if none do.
+    """
     fitting = [costs for costs in listed if fits(costs, layers)]
     if listed[0].rate is not None:
         return [*fitting, listed[-1]][0]
@@ -307,7 +306,7 @@ def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[answers.Assignme
 def whole_metrics(
     listed: Sequence[ScenarioCosts], layers: Sequence[answers.Assignment], at: ScenarioCosts
 ) -> dict[str, Fraction]:
-    """Return a model's metrics at `at`, one of a scenario's batches; under traffic at its other numbers of sequences, too."""
+    """Return a model's metrics at `at`, one of the batches `listed`; under traffic with the figures of the other LOADS."""
     found = metrics_of(at, layers)
     if at.rate is not None:
         for each in loads_of(listed):
@@ -318,8 +317,7 @@ def whole_metrics(
 def metrics_of(costs: ScenarioCosts, layers: Sequence[answers.Assignment]) -> dict[str, Fraction]:
     """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP, dollars and joules where stated.
 
-    Throughput is 0 if nothing takes time. Raises KeyError for an alternative that is not in the table, ValueError for
-    a wrong number of layers.
+    Throughput is 0 if nothing takes time. Raises KeyError for an alternative without costs, ValueError for a wrong layer count.
     """
     chosen = list(chosen_costs(costs, layers))
     found = {name: metric.total(chosen) for name, metric in linear_metrics(costs).items()}

@@ -65,8 +65,8 @@ FREE = tables.Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, de
 class Pass(Record, eq=False):
     """A forward pass of b sequences of `tokens` tokens, in seconds.
 
-    `max(read + experts * share(b * tokens), b * compute) + b * (attention + link) + link_start + overhead`, where `share` of n
-    tokens is that of a mixture's experts which they read, all of them in `experts`.
+    `max(read + experts * share(b * tokens), b * compute) + b * (attention + link) + link_start + overhead`, where `experts` is
+    the time to read all experts, and `share(n)` the part of them that n tokens read. `routing`: (experts, those of a token).
     """
 
     read: Fraction
@@ -81,7 +81,7 @@ class Pass(Record, eq=False):
 
     @cached_property
     def _whole(self) -> tuple[int, ...]:
-        """Numbers of one unit of time, and the units of a nanosecond: whole numbers add faster than fractions."""
+        """The five times of `ns` as whole numbers of a unit, then the units in a nanosecond: faster to add than fractions."""
         slope, rest = self.attention + self.link, self.link_start + self.overhead
         times = [NS_PER_S * time for time in (self.read, self.experts, self.compute, rest, slope)]
         unit = lcm(*(time.denominator for time in times))
@@ -96,12 +96,12 @@ class Pass(Record, eq=False):
 
 
 def bandwidth(hardware: RooflineHardware) -> Fraction:
-    """Bytes a second that are reached."""
+    """Return the memory bandwidth that one GPU reaches, in bytes a second."""
     return hardware.bandwidth_bytes_per_s * hardware.efficiency_bandwidth
 
 
 def product_s(hardware: RooflineHardware, params: int, tokens: int, dtype: str, chosen: int = 0) -> Fraction:
-    """Seconds of the products of `tokens` activations with `params` weights, `chosen` of them experts'."""
+    """Return the seconds to multiply `tokens` tokens with `params` weights, of which `chosen` belong to experts."""
     peak = peak_flop_per_s(hardware, dtype)
     seconds = 2 * (params - chosen) * tokens / (peak * hardware.efficiency_compute)
     if not chosen:
@@ -119,7 +119,7 @@ def attention_scores_s(
 
 
 def _mixing_s(hardware: RooflineHardware, flop: Fraction | int) -> Fraction:
-    """Seconds of FLOP between tokens, which reach less of the peak than matrices do."""
+    """Return the seconds of `flop` operations that mix tokens: they reach the share `efficiency_attention` of the peak."""
     peak = peak_flop_per_s(hardware, activation_dtype(hardware))
     return flop / (peak * hardware.efficiency_attention)
 
@@ -127,7 +127,7 @@ def _mixing_s(hardware: RooflineHardware, flop: Fraction | int) -> Fraction:
 def mixing_s(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> tuple[Fraction, Fraction]:
-    """Seconds that tokens take for others in a prefill and in a decode step: attention, or a recurrence and its state."""
+    """Return the seconds of mixing tokens in a prefill and in a decode step: attention's scores, or a recurrence's state."""
     prefill = decode = NO_TIME
     own = alternative.alone(shape)
     if own.cached_heads:
@@ -153,7 +153,7 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
 
 
 class CostLine(Record, eq=False):
-    """One sub-block: its parameters and weights, and what each sequence of the batch adds. Sums are rounded up."""
+    """Costs of one sub-block for any batch: `params` and `weights_bytes` are fixed, `cache_bytes` and FLOP of one sequence."""
 
     params: int
     weights_bytes: int
@@ -164,7 +164,7 @@ class CostLine(Record, eq=False):
     decode_flop: Fraction
 
     def at(self, batch: int) -> tables.Cost:
-        """The cost at a batch."""
+        """Return the cost at a batch, its numbers rounded up; FREE for a sub-block without parameters."""
         if not self.params:
             return FREE
         return tables.Cost(
@@ -178,19 +178,19 @@ class CostLine(Record, eq=False):
         )
 
     def cache_at(self, batch: int) -> int:
-        """Bytes of the whole batch's cache."""
+        """Return the bytes of the whole batch's cache, rounded up."""
         return _times(self.cache_bytes, batch)
 
 
 def _times(one: Fraction, batch: int) -> int:
-    """So many times a fraction, rounded up."""
+    """Return `batch * one`, rounded up."""
     return -(-batch * one.numerator // one.denominator)
 
 
 def line_of(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload | Scenario
 ) -> CostLine:
-    """The line of one alternative in a layer of this shape; of `work` its lengths count."""
+    """Return the costs, for any batch, of one alternative in a layer of this shape; only the lengths of `work` are read."""
     size, one = size_on(hardware, shape, alternative), Workload(1, work.prompt, work.output)
     prefill_flop, decode_flop = mean_flop(shape, alternative, one)
     rate, dtype = bandwidth(hardware), activation_dtype(hardware)
@@ -228,7 +228,7 @@ def fixed_line(
     embedding: ParentEmbedding = PARENT_EMBEDDING,
     head: ParentHead = PARENT_HEAD,
 ) -> CostLine:
-    """Embedding, final norm and head, in the types of a child.
+    """Return the costs, for any batch, of embedding, final norm and head in the storage types that a child has.
 
     Only each sequence's last position goes through the head, in a prefill as in a step. Embeddings take next to no time.
     """
@@ -245,7 +245,7 @@ def fixed_line(
 def sub_block_cost(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> tables.Cost:
-    """The cost of one alternative at a batch."""
+    """Return the cost of one alternative in a layer of this shape, at the batch of `work`."""
     return line_of(hardware, shape, alternative, work).at(work.batch)
 
 
@@ -254,7 +254,7 @@ Key = tuple[int, str]
 
 
 class AnyBatch(Record, eq=False):
-    """A scenario on a profile. Everything asked for is remembered."""
+    """Costs of a scenario on an analytic profile at any batch, cached. `choice`: the types that the model's ends may have."""
 
     hardware: RooflineHardware
     shape: Shape
@@ -265,7 +265,7 @@ class AnyBatch(Record, eq=False):
 
     @property
     def kinds(self) -> tuple[int, ...]:
-        """The kind of each layer: layers of one kind have one shape. In the order of the first of them."""
+        """The number of each layer's kind; layers of one kind share a shape. Kinds count from 0 in order of their first layer."""
         return self.shape.kind_of_each
 
     @cached_property
@@ -275,12 +275,12 @@ class AnyBatch(Record, eq=False):
 
     @cached_property
     def _choices(self) -> dict[tuple[int, int], LayerChoice]:
-        """Each choice of each kind of layer once."""
+        """Each distinct one of `_places` with its choice."""
         return dict(zip(self._places, self.layers, strict=True))
 
     @cached_property
     def lines(self) -> dict[SubBlock, dict[Key, CostLine]]:
-        """Every alternative of the space, and the parent's, in the kinds of layers that may have it."""
+        """The costs of every alternative of the space, and of the parent's, in each kind of layer that may have it."""
         return {part: self._lines(part) for part in SUB_BLOCKS}
 
     def _lines(self, part: SubBlock) -> dict[Key, CostLine]:
@@ -294,12 +294,12 @@ class AnyBatch(Record, eq=False):
 
     @cached_property
     def ends(self) -> dict[str, CostLine]:
-        """Embedding, final norm and head, by the types that the ends may have, the parent's among them."""
+        """The costs of embedding, final norm and head by the names of both (`parent/parent@q4_0`), the parent's among them."""
         known = (self.choice or EndsChoice()).by_name()
         return {name: fixed_line(self.hardware, self.shape, *both) for name, both in known.items()}
 
     def at(self, batch: int) -> tables.ScenarioCosts:
-        """The costs at a batch as a cost table has them. Layers alike in kind and choice share their dictionaries."""
+        """Return the costs at a batch, as a cost table has them. Layers alike in kind and choice share their dictionaries."""
         if batch not in self._tables:
             ends = {name: line.at(batch) for name, line in self.ends.items()}
             self._tables[batch] = tables.ScenarioCosts(
@@ -344,11 +344,11 @@ class AnyBatch(Record, eq=False):
 
     @cached_property
     def reach(self) -> tuple[int, int]:
-        """No model of the space has a largest batch below the first number or above the second (0: some, or all, fit at none)."""
+        """Lower and upper bound on the largest batch of any model of the space (0: the model may fit at no batch)."""
         return self._extreme(max), self._extreme(min)
 
     def _extreme(self, pick: Callable[[Iterable[int]], int]) -> int:
-        """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
+        """Return the largest batch that fits if each layer has the most weights and cache of its choice (`min`: the least)."""
         counts, offered = Counter(self._places), (self.choice or EndsChoice()).offered
         each = [(place[0], choice, counts[place]) for place, choice in self._choices.items()]
         weights = pick(self.ends[name].weights_bytes for name in offered) + sum(
@@ -368,7 +368,7 @@ class AnyBatch(Record, eq=False):
 
 
 def any_batch(program: Program, space: Space, table: tables.CostTable, scenario: str) -> AnyBatch | None:
-    """The costs of a scenario at any batch, where it is `auto` on a profile; None where the table lists its batches."""
+    """Return a scenario's costs at any batch if its batch is `auto` on a profile; None if the table lists all its batches."""
     if scenario not in table.auto:
         return None
     here = program.scenarios[scenario]

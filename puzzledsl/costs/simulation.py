@@ -1,8 +1,8 @@
-"""Continuous batching, step by step: the latencies of requests that arrive at given moments, or at random (seeded Poisson).
+"""Simulation of continuous batching, step by step: latencies of requests that arrive at given or at random (Poisson) times.
 
-An engine runs at most `most` sequences. Before each step it starts those that wait, oldest first; their prompts pass together
-with one token of each sequence that runs, and give their first tokens. Steps take what the cost table says: a step with prompts
-as long as both, one after the other; or, in an engine that joins them, as long as a prompt of all those tokens.
+An engine runs a limited number of sequences. Before each step it starts waiting requests, oldest first; their prompts pass with
+one token of each running sequence, and give their first tokens. Such a step takes the time of the prompts plus that of a decode
+step; in an engine that joins them, the time of a prompt of all those tokens, but no less than the decode step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from puzzledsl.ir.runtimes import is_joined
 from puzzledsl.ir.tables import Assignment, ScenarioCosts
 
 REQUESTS, WARM_UP = 2000, 200
-"""Requests of a simulation, and how many of them, before the engine has its usual load, are not counted."""
+"""Requests of a simulation; the first WARM_UP, before the engine has its usual load, are not counted."""
 SEED = 0
 
 
@@ -34,14 +34,14 @@ class Request(Record):
 
 
 class Latency(Record):
-    """Times of one request: to its first token, and of each token after it (of one that generates a single token, 0)."""
+    """Times of one request in seconds: to its first token, and the mean for each later token (0 if there is none)."""
 
     ttft_s: float
     tpot_s: float
 
 
 class Engine(Record):
-    """Times of a model: of a token of a prompt, and of a step of 1, 2, … sequences. `joined`: see the engines of the IR."""
+    """A model's time for a prompt token, and for a decode step of 1, 2, … sequences. `joined`: prompts and tokens pass as one."""
 
     prompt_token_ns: Fraction
     steps_ns: tuple[int, ...]
@@ -51,18 +51,18 @@ class Engine(Record):
     def of(
         cls, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], *, joined: bool = False
     ) -> Self:
-        """From the costs of traffic at each number of sequences."""
+        """Return the engine for a model's `layers`; `listed` has a scenario's costs at 1, 2, … running sequences."""
         prompt_ns = sum(cost.prefill_ns for cost in chosen_costs(listed[0], layers))
         steps = (sum(cost.decode_ns for cost in chosen_costs(costs, layers)) for costs in listed)
         return cls(Fraction(prompt_ns, listed[0].prompt), tuple(steps), joined)
 
     def at_pace(self, prompt: float, token: float) -> Engine:
-        """Return the same engine on a machine that takes so many times as long for prompts and for steps."""
+        """Return the engine on another machine: its prompts take `prompt` times as long, its decode steps `token` times."""
         steps = (round(step * token) for step in self.steps_ns)
         return Engine(self.prompt_token_ns * Fraction(prompt), tuple(steps), self.joined)
 
     def serve(self, requests: Sequence[Request]) -> list[Latency]:
-        """Return the latencies of requests in the order of their arrival."""
+        """Return the latency of each request, in the order given; requests are sorted by arrival."""
         waiting, now, found = deque(enumerate(requests)), 0, dict[int, Latency]()
         left = dict[int, int]()  # tokens to come of running requests
         first = dict[int, int]()  # and the times of their first tokens
@@ -95,7 +95,7 @@ class Engine(Record):
 
 
 def arrivals(traffic: Traffic, tokens: tuple[int, int], number: int, seed: int) -> list[Request]:
-    """Return requests that arrive at random, each with the lengths of one of the traffic's, or with `tokens`."""
+    """Return `number` random requests; their lengths are drawn from the traffic's, or all are `tokens` (prompt, output)."""
     rng, now, found = Random(seed), 0.0, list[Request]()
     for _ in range(number):
         now += rng.expovariate(float(traffic.rate))
@@ -104,7 +104,7 @@ def arrivals(traffic: Traffic, tokens: tuple[int, int], number: int, seed: int) 
 
 
 def summary(latencies: Sequence[Latency]) -> dict[str, float]:
-    """Return means, medians and 95th percentiles of both times, in seconds."""
+    """Return mean, median and 95th percentile in seconds: `ttft`, `p50_ttft`, `p95_ttft`, and the same of `tpot`."""
     found: dict[str, float] = {}
     for name in ("ttft", "tpot"):
         times = [getattr(latency, f"{name}_s") for latency in latencies]
@@ -122,7 +122,7 @@ def simulated(
     *,
     joined: bool = False,
 ) -> dict[str, float]:
-    """Return the latencies of a model under traffic, as `summary` does."""
+    """Return the `summary` of simulated traffic without the first `warm_up` requests; `listed`: costs at 1, 2, … sequences."""
     tokens = listed[0].prompt, listed[0].output
     served = Engine.of(listed, layers, joined=joined).serve(arrivals(traffic, tokens, requests, SEED))
     return summary(served[warm_up:])
@@ -131,7 +131,7 @@ def simulated(
 def simulations(
     scenarios: Mapping[str, Sequence[ScenarioCosts]], program: Program, layers: Sequence[Assignment]
 ) -> dict[str, float]:
-    """Return `busy.p95_ttft` and the like of a model in each scenario under traffic."""
+    """Return a model's simulated latencies in seconds, such as `busy.p95_ttft`, in each scenario under traffic that has costs."""
     return {
         f"{name}.{metric}": value
         for name, here in program.scenarios.items()

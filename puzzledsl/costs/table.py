@@ -1,6 +1,6 @@
 """Cost table of a space: every alternative of every layer, in every scenario that needs no measurement on this machine.
 
-Tables that were measured elsewhere have diagnostics of costs that the space needs and they lack.
+In a table that was measured elsewhere, costs that the space needs and that are missing are reported as diagnostics.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ TableMissing = Mistake(
 TableBatch = Mistake("E1016", "`{path}` has no rows for scenario `{scenario}` at batch {batch}", "{help}")
 
 
-Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
+Key = tuple[str, str]  # names of attention and ffn; for a single sub-block, the other one is empty
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ def _asked(space: nodes.Space, shape: nodes.Shape) -> list[_Names]:
 def imported_costs(
     table: Measured, scenario: nodes.Scenario, space: nodes.Space, shape: nodes.Shape, span: Span, sink: Sink
 ) -> tuple[ScenarioCosts, ...]:
-    """Return a scenario's costs at each of its batches, in ascending order. Mistakes go to `sink`."""
+    """Return a scenario's costs at each batch, ascending; empty if the table has no columns of it. Mistakes go to `sink`."""
     if len(_unknown(table.metrics.get(scenario.name, frozenset()))) >= len(SIZES + TIMES):
         sink.add(TableMetrics(span, path=table.path, scenario=scenario.name))
         return ()
@@ -86,7 +86,7 @@ def imported_costs(
 SIZES = ("memory", "weights", "kv_cache")
 TIMES = ("latency", "ttft", "tpot", "throughput")
 _PARTS = {"weights_bytes": "weights", "kv_cache_bytes": "kv_cache", "prefill_ns": "ttft", "decode_ns": "tpot"}
-"""Field of a cost -> the metric that is it alone."""
+"""Field of a cost -> the metric that consists of this field alone."""
 
 
 def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ def _cost(row: Row, scenario: nodes.Scenario, table: Measured, sink: Sink) -> Co
 
 
 def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
-    """Return the FLOP of a row in one layer, by its shape, as tables have none."""
+    """Return the FLOP (prefill, decode step) of a row in one layer, counted from its shape: tables have no FLOP."""
     found = (names.attention.get(row.attention), names.ffn.get(row.ffn))
     flop = [sub_block_flop(names.shape, a, work) for a in found if a]
     return sum(prefill for prefill, _ in flop), sum(decode for _, decode in flop)
@@ -255,7 +255,7 @@ def can_run(hardware: nodes.Hardware, profile: nodes.RooflineHardware, sink: Sin
 
 
 def notes(program: nodes.Program, search: nodes.Search, best: Solution) -> list[str]:
-    """Return the profiles without a calibration by which a search predicts, in words."""
+    """Return a sentence for each scenario that a search reads whose profile is not calibrated; none for traffic."""
     named, found = set(references(search)), list[str]()
     for name in (name for name in best.batches if name in named):
         scenario = program.scenarios[name]
@@ -270,7 +270,7 @@ def notes(program: nodes.Program, search: nodes.Search, best: Solution) -> list[
 
 
 def cost_table(program: nodes.Program, space: str, base: Path | None = None) -> CostTable:
-    """Costs of a space in every scenario that is not `measured`; tables' paths start from `base`. Raises DiagnosticError."""
+    """Return a space's costs in all but measured scenarios; tables lie in `base` (or by the program). Raises DiagnosticError."""
     here, sink = program.spaces[space], Sink()
     shape = program.parents[here.parent].shape
     directory = Path(program.source).parent if base is None else base
@@ -312,7 +312,7 @@ def cost_table(program: nodes.Program, space: str, base: Path | None = None) -> 
 
 
 def merge(*tables: CostTable) -> CostTable:
-    """One table of several of the same space; of a scenario in several, the first counts. Raises ValueError otherwise."""
+    """Return the union of tables of one space; the first with a scenario counts. Raises ValueError for several spaces or none."""
     if len({table.space for table in tables}) != 1:
         named = ", ".join(table.space for table in tables) or "none"
         raise ValueError(f"tables of one space are merged, not of {named}")
@@ -341,7 +341,7 @@ def with_running_costs(program: nodes.Program, table: CostTable) -> CostTable:
 def roofline_costs(
     hardware: nodes.RooflineHardware, shape: nodes.Shape, space: nodes.Space, scenario: nodes.Scenario
 ) -> tuple[ScenarioCosts, ...]:
-    """One scenario at its batches, ascending; of an `auto` batch 1, the parent's and the largest of any child."""
+    """Return a scenario's costs at its batches, ascending; if `auto`, at 1 and at the largest of the parent and of any child."""
     costs = AnyBatch(hardware, shape, space.layers, scenario, space.ends)
     if scenario.traffic is not None:
         return running([costs.at(n + 1) for n in range(scenario.traffic.at_most)], scenario)

@@ -25,10 +25,10 @@ DATES = "aAbBdHIjmMpSyY"  # letters of date formats
 
 
 class ChatWriter:
-    """Writes conversations in a tokenizer's chat template; with `answers`, tokens that are no answer are not learned."""
+    """Writes conversations in a tokenizer's chat template; with `answers`, losses count the tokens of answers alone."""
 
     def __init__(self, place: Place, tokenizer: Any, *, answers: bool) -> None:
-        """Raise DiagnosticError: NoChatTemplate; AnswersNotFound for a tokenizer that cannot tell where its tokens stand."""
+        """Raise DiagnosticError: NoChatTemplate; AnswersNotFound if neither template nor tokenizer can locate `answers`."""
         if not has_template(tokenizer):
             raise DiagnosticError(errors.NoChatTemplate(place.span, name=place.name))
         self._place, self._tokenizer, self._answers = place, tokenizer, answers
@@ -71,10 +71,10 @@ class ChatWriter:
         return found
 
     def _end(self, each: Conversation, i: int, text: str, begin: int) -> int:
-        """Return the end of the answer `i`, which begins at `begin`, with the token that ends its turn.
+        """Return the end in `text` of message `i`, an answer that begins at `begin`; the end-of-turn token belongs to it.
 
-        As a last message, most templates write an answer as they write it before others. Those that show only the last thoughts
-        write the rest alike.
+        The conversation up to it shows its text. Most templates write the same where messages follow; some leave out its
+        thoughts there, and write the rest the same. Raises DiagnosticError (AnswersNotFound) for any other template.
         """
         alone = self._rendered(each, each.messages[: i + 1]).rstrip()[begin:]
         if text.startswith(alone, begin):
@@ -109,7 +109,7 @@ def has_template(tokenizer: Any) -> bool:
 
 
 def dated(template: str) -> str:
-    """Return a template for which it is always the day TODAY: a macro hides the function `strftime_now` that it calls."""
+    """Return the template with the date fixed to TODAY: a macro replaces the function `strftime_now` that it calls."""
     if "strftime_now" not in template:
         return template
     replaced = "".join(f" | replace('%{letter}', '{TODAY.strftime('%' + letter)}')" for letter in DATES)
@@ -140,7 +140,7 @@ class Asked(Record):
         return cls(text, ({"role": "user", "content": text},), place)
 
     def ids(self, tokenizer: Any, span: Span | None) -> list[int]:
-        """Return its tokens, behind which the answer begins. Raises DiagnosticError (BadPrompt) without a template for a chat."""
+        """Return the tokens that a model answers. Raises DiagnosticError (BadPrompt): no template for a chat, or it refuses."""
         if not has_template(tokenizer):
             if len(self.messages) > 1 or self.messages[0]["role"] != "user":
                 raise self.bad("the parent's tokenizer has no chat template", span)
@@ -189,7 +189,7 @@ def _of_lines(path: Path, lines: Sequence[str], span: Span | None) -> Iterator[A
 
 
 def _asked(record: Any, place: str) -> Asked:
-    """Read one line. Raises ValueError with the reason."""
+    """Return the prompt of one JSON record. Raises ValueError with the reason if it has none."""
     if not isinstance(record, dict):
         raise ValueError("it is no JSON object")
     if isinstance(text := record.get("prompt"), str) and text.strip():

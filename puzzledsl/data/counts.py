@@ -1,7 +1,7 @@
 """Budget of a BLD in token blocks, counts of tokenised text, and proportional mixing of texts.
 
-A mixture takes the part that is furthest behind its share of i + 1 blocks (Tijdeman's chairman assignment, 1980), so that every
-prefix of the blocks has the proportions, too.
+Block i of a mixture comes from the part that is furthest behind its share of i + 1 blocks (Tijdeman's chairman assignment, 1980),
+so that every prefix of the blocks has the proportions, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def turns(weights: Sequence[int], count: int) -> list[int]:
 
 
 def most_blocks(weights: Sequence[int], available: Sequence[int], limit: int) -> int:
-    """Return the number of blocks that can be drawn before a part runs out, at most `limit`."""
+    """Return the number of blocks, at most `limit`, that can be drawn from parts that have `available` blocks each."""
     left = list(available)
     for number, part in enumerate(turns(weights, limit)):
         if not left[part]:
@@ -64,7 +64,7 @@ def counts_of(path: Path) -> TextCounts | None:
 
 
 def counts_in(tokens: Path, data: Mapping[str, nodes.Data]) -> dict[str, tuple[TextCounts, ...]]:
-    """Return the counts of each declaration's sources that a build's folder of tokens has, the newest of each source."""
+    """Return each declaration's counts that the folder `tokens` has: the newest of each source; none, and it is left out."""
     found: dict[str, TextCounts] = {}
     for path in sorted(tokens.glob("*.npy"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
         if counts := counts_of(path):
@@ -122,7 +122,7 @@ class Budget(Record):
 
     @property
     def blocks(self) -> int:
-        """Number of blocks of all parts."""
+        """Number of blocks in all: for calibration, for training and held out."""
         return self.calibration + self.training + self.held_out
 
     @property

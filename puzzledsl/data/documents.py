@@ -39,7 +39,7 @@ class Text(Record):
 
 
 class Conversation(Record):
-    """A document that the parent's chat template writes."""
+    """A document of messages, which the parent's chat template turns into text. `at` as in Text."""
 
     messages: tuple[Message, ...]
     at: str = ""
@@ -217,18 +217,18 @@ def _rows(place: Place, file: Path, table: Any, field: str) -> Iterator[Numbered
 
 RECORDS = {".parquet", ".jsonl"}
 UNREACHABLE = ("connection", "offline", "resolve", "timed out", "timeout", "network", "couldn't reach")
-"""Words of errors that a hub which cannot be reached raises."""
+"""Words in error messages that mean that the hub cannot be reached."""
 
 
 def _named_after_split(place: Place) -> tuple[Path, ...]:
-    """Return the files of records in a local directory that are named after the split; none of a subset."""
+    """Return the files of records in a local directory that are named after the split; none if the source names a subset."""
     found = (place.base / place.source.id).glob(f"*{place.source.split}*")
     records = tuple(sorted(path for path in found if path.suffix in RECORDS))
     return records if place.source.subset is None else ()
 
 
 def _streamed(place: Place, name: str) -> Iterator[NumberedFields]:
-    """Yield the rows of a data set in its own order; nothing but what is read travels."""
+    """Yield the rows of a data set in its own order, downloading only rows that are read. Raises DiagnosticError."""
     datasets, source = place.installed("datasets", "datasets"), place.source
     number = 0
     try:
@@ -246,7 +246,7 @@ def _streamed(place: Place, name: str) -> Iterator[NumberedFields]:
 
 
 def _documents_in(place: Place, file: Path) -> Iterator[Document]:
-    """Yield the documents of a source's file. Raises DiagnosticError, for a line that is no question too (BadTask)."""
+    """Yield the documents of one of a source's files. Raises DiagnosticError for what cannot be read, also BadTask."""
     match place.source:
         case nodes.TextData():
             yield from (Text(each, file.name) for each in paragraphs(lines_of(place, file)))
@@ -259,7 +259,7 @@ def _documents_in(place: Place, file: Path) -> Iterator[Document]:
 
 
 def files_at(place: Place) -> tuple[Path, ...]:
-    """Return the files that decide a source's documents, none for a data set of the hub. Raises DiagnosticError without them."""
+    """Return a source's local files; none for a data set of the hub. Raises DiagnosticError for a pattern that matches none."""
     if isinstance(place.source, nodes.HfData):
         folder = place.base / place.source.id
         if not folder.is_dir():
@@ -289,7 +289,7 @@ def documents_at(place: Place) -> Iterator[Document]:
 
 
 def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
-    """Return the local files of a declaration, if it has any. Raises DiagnosticError for a glob that matches nothing."""
+    """Return the local files of all sources of a declaration. Raises DiagnosticError for a pattern that matches none."""
     return tuple(file for part, _ in parts_of(data) for file in files_at(Place.of(part, base)))
 
 

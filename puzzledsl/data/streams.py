@@ -49,7 +49,7 @@ Tokens = npt.NDArray[np.int32]
 
 
 class Stream:
-    """A text as token ids, int32, mapped from a .npy file; `masked`: some, stored as `~id`, do not count."""
+    """A text as token ids, int32, mapped from a .npy file. `masked`: losses do not count some tokens, stored as `~id`."""
 
     def __init__(self, path: Path) -> None:
         self.path, counts = path, counts_of(path)
@@ -61,7 +61,7 @@ class Stream:
 
 
 class TokenRows:
-    """Token blocks in an order, int64 [b - a, T] for `rows[a:b]`, of memory-mapped streams; pickled by the files' names."""
+    """Token blocks of mapped streams; `rows[a:b]` is int64 [b - a, T]. Block n is block `place_N[n]` of stream `part_N[n]`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class TokenRows:
         return any(stream.masked for stream in self._streams)
 
     def __getitem__(self, rows: slice) -> torch.LongTensor:
-        """Read some blocks."""
+        """Read some blocks, int64 [M, T]: plain ids, also of tokens that losses do not count."""
         stored_MT = self._stored(rows)
         ids_MT = np.where(stored_MT < 0, ~stored_MT, stored_MT) if self.masked else stored_MT
         return torch.LongTensor(torch.from_numpy(ids_MT))
@@ -152,7 +152,7 @@ def stream_of(place: Place, tokenizer: Any, cache: Path, progress: Progress) -> 
 
 
 def path_of(place: Place, tokenizer: Any, cache: Path) -> Path:
-    """Return the file of a source's stream in a build. Raises DiagnosticError for files that are not there."""
+    """Return a source's file in `cache`, named by a digest of what it depends on. Raises DiagnosticError for missing files."""
     source, files = place.source, files_at(place)
     parts = [PACKING, source.model_dump_json(), fingerprint(tokenizer), *(sha256_of(file) for file in files)]
     if isinstance(source, nodes.Rows):
@@ -163,7 +163,7 @@ def path_of(place: Place, tokenizer: Any, cache: Path) -> Path:
 
 
 def try_first(place: Place, tokenizer: Any, count: int) -> None:
-    """Read and tokenise the first documents of a source. Raises DiagnosticError for what a whole reading would stop at."""
+    """Read and tokenise the first `count` documents of a source. Raises DiagnosticError for a mistake found on the way."""
     making = Making(place, tokenizer, first=count)
     for _ in making.tokens():
         pass
@@ -175,7 +175,7 @@ class Making:
     """The documents of one source on their way to tokens, and the counts of what was kept and left out."""
 
     def __init__(self, place: Place, tokenizer: Any, *, first: int | None = None) -> None:
-        """Begin with nothing. `first`: so many documents are read, all unless given."""
+        """Start with empty counts. `first`: the number of documents to read; None: all."""
         source, self._first = place.source, first
         self._place, self._tokenizer, self._source = place, tokenizer, source
         self._answers = isinstance(source, nodes.Rows) and source.loss == "answers"
@@ -190,7 +190,7 @@ class Making:
         return TextCounts(name=name, source=source, **found)
 
     def tokens(self) -> Iterator[Sequence[int]]:
-        """Yield the tokens of each document, those that losses do not count as `~id`; `take` cuts the last one."""
+        """Yield each document's token ids, `~id` for those that losses do not count; `take` may cut the last document."""
         left = self._source.take
         for document in self._encoded():
             ids, learned = document.ids, document.learned
@@ -236,7 +236,7 @@ class Making:
                     yield from writer.write([each for each in batch if isinstance(each, Conversation)])
 
     def _picked(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Yield the documents of the source's part, each once unless copies are kept, and with answers if these are learned."""
+        """Yield the documents of the source's part, but no dropped copies, and no conversations that lack answers to learn."""
         seen = set[bytes]()
         for document in documents:
             key = _key(document)
@@ -254,12 +254,12 @@ class Making:
 
 
 def in_part(document: Document, part: tuple[Fraction, Fraction] | None) -> bool:
-    """Return True if a document is in a part of its source, as `part: 0%..95%` means it; None is the whole."""
+    """Return True if a document is in a part of its source, such as (0, 95/100) for `part: 0%..95%`; None is the whole."""
     return _within(_key(document), part)
 
 
 def drops_copies(source: nodes.Picked) -> bool:
-    """Return True if exact copies of a document are dropped: unless said otherwise, of records and questions."""
+    """Return True if a source drops exact copies of documents; by default, records and questions do, text files do not."""
     usual = "drop" if isinstance(source, nodes.Rows | nodes.TaskData) else "keep"
     return (source.duplicates or usual) == "drop"
 
@@ -286,7 +286,7 @@ def _key(document: Document) -> bytes:
 def _write(path: Path, making: Making, progress: Progress) -> None:
     """Write all documents as one .npy array, one by one, so that text need not fit in memory; then the counts.
 
-    A text that takes long says now and then how far it is. Not `np.save`: on a full disk its OSError does not say so.
+    Progress is logged every TELL_S seconds. `np.save` is not used: its OSError does not say that the disk is full.
     """
     with path.open("wb") as file:
         _write_header(file, 0)
@@ -321,7 +321,7 @@ def fingerprint(tokenizer: Any) -> str:
 
 
 def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
-    """Yield a digest of each document but its white space. Raises DiagnosticError."""
+    """Yield a digest of each document in its source's part; white space does not count. Raises DiagnosticError."""
     for part, _ in parts_of(data):
         source: Any = part.source
         for document in documents(part, base):
@@ -335,7 +335,7 @@ def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
 
 
 def digests_of_tasks(paths: tuple[str, ...], items: int | None, base: Path) -> Iterator[bytes]:
-    """Yield a digest of each question that is read, with its choices. Raises DiagnosticError for a missing or wrong file."""
+    """Yield a digest of each question with its choices, of `items` a file. Raises DiagnosticError for a missing or wrong file."""
     for path in paths:
         for item in read_tasks(base / path, items):
             yield _text_digest(" ".join((*dict.fromkeys(item.contexts), *item.choices)))
@@ -360,13 +360,13 @@ def token_rows(
     progress: Progress = SILENT,
     or_fewer: bool = False,
 ) -> TokenRows:
-    """`ceil(tokens / context)` blocks of the text in an order that `seed` fixes.
+    """Return `ceil(tokens / context)` blocks of the text in an order that `seed` fixes.
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is for tokenised text. `progress` is told the counts of
-    text that is tokenised anew. Raises DiagnosticError for missing files and too little text, of which there are as many
-    blocks as it has if `or_fewer`.
+    its proportions. `base` is where relative paths start; `cache` is for tokenised text. `progress` logs the counts of
+    newly tokenised text. Raises DiagnosticError for missing files and too little text; with `or_fewer`, too little text
+    gives as many blocks as it has.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
@@ -385,7 +385,7 @@ def token_rows(
 
 
 def rows_behind(first: int, read: Callable[[int], TokenRows], progress: Progress, warning: str) -> TokenRows:
-    """Return `read(first)`: blocks behind the first ones; where the text is too short for them, with a warning, `read(0)`."""
+    """Return `read(first)`: blocks behind the first `first`. If the text is too short, log `warning` and return `read(0)`."""
     try:
         return read(first)
     except DiagnosticError as error:

@@ -1,7 +1,7 @@
 """Multiple-choice tasks: JSON lines of `{"context": …, "choices": […], "answer": index}`.
 
 A model reads `context + " " + choice` and is scored on the choice's tokens. `context` may be a list of one context a choice:
-WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normalised": false` says that lengths do not count.
+WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normalised": false`: never scored per character.
 """
 
 import json
@@ -18,7 +18,7 @@ from puzzledsl.data.errors import BadTask, TasksMissing
 
 
 class Item(Record):
-    """One question; `answer` indexes `choices`, as several contexts are. `normalised`: also scored per character."""
+    """One question. `answer`: the right choice's index. `context`: of all, or one each. `normalised`: scored per character."""
 
     context: str | tuple[str, ...]
     choices: tuple[str, ...]
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def padded_batches(items: Iterable[T], length: Callable[[T], int], tokens: int) -> Iterator[list[T]]:
-    """Split items into consecutive runs of at most `tokens` tokens with padding (one item at least)."""
+    """Yield runs of consecutive items: one item, or at most `tokens` tokens with padding. `length` counts an item's tokens."""
     batch, longest = list[T](), 0
     for item in items:
         longest = max(longest, length(item))
@@ -71,7 +71,7 @@ def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None
 
 
 def _item(line: str) -> Item:
-    """Read one line. Raises ValueError with the reason."""
+    """Return the item of one line of JSON. Raises ValueError with the reason if it has none."""
     try:
         record = json.loads(line)
         context, choices, answer = record["context"], record["choices"], record["answer"]
@@ -102,7 +102,7 @@ def answered(item: Item) -> str:
 
 
 def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
-    """Tokens of `context + " " + choice`, with the first token, without an end; one that spans both belongs to the choice."""
+    """Return the tokens of `context + " " + choice`, without an end token. A token that spans both belongs to the choice."""
     begun: list[int] = tokenizer(context)["input_ids"]
     ids: list[int] = tokenizer(f"{context} {choice}")["input_ids"]
     end = tokenizer.eos_token_id

@@ -1,6 +1,6 @@
 """Measurement of the units of an evaluation in this process.
 
-Models of an evaluation in the memory that there is: one copy of each, which gives way to others, or is read as it runs.
+Models share the memory: each has at most one copy there, which is dropped to make room, or is read layer by layer as it runs.
 """
 
 import gc
@@ -138,7 +138,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Bench:
-    """Holds the models that a unit needs, if possible the parent beside each child, and what texts need of the parent."""
+    """Measures units. Keeps their models, if possible the parent beside each child, and the parent's states on each text."""
 
     def __init__(
         self, plan: Plan, parent_dir: Path, progress: Progress, engines: TimeInEngine | None = None
@@ -155,7 +155,7 @@ class Bench:
         self.progress = self.models.progress = progress
 
     def measure(self, unit: Unit, usual: Speed | None = None) -> Found:
-        """Measure one unit. `usual`: the parent's speed in a child's scenario. Raises DiagnosticError."""
+        """Measure one unit. `usual`: for a child's speed, the parent's in the same scenario. Raises DiagnosticError."""
         self.models.keep_only((unit.directory, self.parent_dir))
         match unit.kind:
             case "text":
@@ -223,7 +223,7 @@ class Bench:
         return answers(task.name, task.items, [[choice.log_prob for choice in item] for item in scored])
 
     def answered(self, unit: Unit) -> tuple[Answer, ...]:
-        """Return a model's greedy answers to the prompts; none of weights that are read layer by layer, at every token."""
+        """Return a model's greedy answers to the prompts; empty if its weights are read layer by layer, anew for each token."""
         model, prompts = self._placed(unit.directory), self.plan.prompts
         if is_paged(model):
             self.progress.log("not_asked", text=f"{unit.model} answers no prompts: it is larger than memory")
@@ -242,7 +242,7 @@ class Bench:
         )
 
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
-        """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""
+        """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises DiagnosticError."""
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
         directories = [self.parent_dir, *([] if unit.model == PARENT else [unit.directory])]
         advance = partial(self._advance, each=self._work.round(timed.workload, len(directories)))

@@ -36,7 +36,7 @@ MASKED = (FAST_SDPA, "sdpa", "eager")  # attention implementations that take a m
 
 
 class Row(Record):
-    """Tokens of one forward's row. `parents`: places of the tokens followed. `targets`: (place that predicts, token, choice)."""
+    """Tokens of one row. `parents`: place of the token before each, or -1. `targets`: (place that predicts, token, choice)."""
 
     ids: tuple[int, ...]
     parents: tuple[int, ...]
@@ -45,14 +45,14 @@ class Row(Record):
 
 @dataclass(slots=True)
 class Scored:
-    """log p(choice | context), and True where greedy decoding would write the choice, if that was asked for."""
+    """log p(choice | context). `greedy`: True if greedy decoding would write the choice, or if that was not asked for."""
 
     log_prob: float = 0.0
     greedy: bool = True
 
 
 def shared_row(choices: Sequence[EncodedChoice]) -> Row:
-    """All choices of an item in one row: their common beginning once, then what is left of each."""
+    """Return one row with all choices of an item: their common beginning once, then the rest of each."""
     first = choices[0].ids
     common = min(choice.start for choice in choices)
     while any(choice.ids[:common] != first[:common] for choice in choices):
@@ -72,7 +72,7 @@ def shared_row(choices: Sequence[EncodedChoice]) -> Row:
 
 
 def single_rows(choices: Sequence[EncodedChoice]) -> list[Row]:
-    """A row a choice, read from left to right: needs no mask of its own."""
+    """Return one row for each choice, read from left to right without a special mask."""
     rows = []
     for index, choice in enumerate(choices):
         ids = choice.ids[:-1]
@@ -82,9 +82,9 @@ def single_rows(choices: Sequence[EncodedChoice]) -> list[Row]:
 
 
 def can_share(model: PreTrainedModel, longest: int) -> bool:
-    """True where endings may share their context's row: layers take a mask, and the parent's own window has `longest` tokens.
+    """True if endings may share their context's row: attention takes a mask, and the parent has no window below `longest` tokens.
 
-    That window goes by places in a row, which are not distances there; an alternative's goes by `position_ids`.
+    The parent's window counts places, which are no distances in such a row; windows of alternatives count `position_ids`.
     """
     config: Any = model.config
     window = getattr(config, "sliding_window", None)
@@ -135,7 +135,7 @@ def score_choices(
 def _score(
     model: PreTrainedModel, rows: Sequence[Row], share_context: bool, greedy: bool
 ) -> tuple[list[float], list[bool]]:
-    """The log-probability of every target of every row in order; with `greedy` also which are the likeliest tokens."""
+    """Return every target's log-probability, row by row; with `greedy` also True if it is the likeliest token, else all True."""
     device, longest = model.device, max(len(row.ids) for row in rows)
     ids_BT = torch.zeros(len(rows), longest, dtype=torch.long)
     for i, row in enumerate(rows):
@@ -165,7 +165,7 @@ def _score(
 
 
 def _logits(model: PreTrainedModel, states_MH: Tensor) -> Tensor:
-    """Float32 logits [M, V]. On a GPU, those of a model in bfloat16 are not rounded to it."""
+    """Return float32 logits [M, V]. On a GPU, those of a bfloat16 model are not rounded to bfloat16."""
     if states_MH.device.type == "cuda":
         return float32_products.product(states_MH, output_embedding(model).T)
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -173,7 +173,7 @@ def _logits(model: PreTrainedModel, states_MH: Tensor) -> Tensor:
 
 
 def visible(row: Row, length: int) -> Tensor:
-    """Which tokens each token of a row sees: itself and what it follows; bool [length, length]. Padding sees itself."""
+    """Return a row's mask, bool [length, length]: a token sees itself and all tokens that it follows; padding sees itself."""
     seen = torch.eye(length, dtype=torch.bool)
     for place, before in enumerate(row.parents):
         if before >= 0:
@@ -182,14 +182,14 @@ def visible(row: Row, length: int) -> Tensor:
 
 
 class Answers(Record):
-    """By figure (a task's name, and `NAME_norm`), one value an item: right (1) or wrong (0), and what guessing gives."""
+    """By figure (a task's name, and `NAME_norm`), one value an item: right (1) or wrong (0), and the chance to guess right."""
 
     right: dict[str, tuple[float, ...]] = field(default_factory=dict)
     chances: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def together(answers: Iterable[Answers]) -> Answers:
-    """The answers to several tasks."""
+    """Merge the answers to several tasks."""
     found = Answers()
     for one in answers:
         found.right.update(one.right)
@@ -198,7 +198,7 @@ def together(answers: Iterable[Answers]) -> Answers:
 
 
 def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> Answers:
-    """`name`: the likeliest choice is the right one; `name_norm`, if lengths count: the likeliest a character of its text is."""
+    """Mark items: `name` by the likeliest choice; `name_norm`, if all are `normalised`, by the likeliest for its characters."""
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [
         _best([value / len(text) for value, text in zip(row, item.choices, strict=True)]) == item.answer
@@ -211,7 +211,7 @@ def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]])
 
 
 def accuracy_figures(right: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
-    """The shares of right answers, with standard errors."""
+    """Return the share of right answers by figure, with standard errors (None for one item)."""
     found = {}
     for name, values in right.items():
         share, count = sum(values) / len(values), len(values)

@@ -1,14 +1,13 @@
 """Ratios between a child and its parent on the same items and blocks, with 95 % confidence intervals.
 
 Pairing matters: most of the noise of an accuracy comes from the draw of questions, which both models share. The interval of the
-ratio of perplexities has Student's t. The accuracy that a child keeps beyond chance,
-(child - chance) / (parent - chance), has a paired bootstrap (Efron & Tibshirani 1993, chapter 13), which draws items of each
-task anew, with the answers of both models and their chance together. A task's chance is the mean over its items of 1 / choices.
-The pooled figure is the sum over tasks of the child's excess over chance, divided by the sum of the parent's: tasks have equal
-weights, and a task on which the parent is at chance is left out.
+ratio of perplexities is by Student's t. That of the accuracy kept beyond chance, (child - chance) / (parent - chance), is by a
+paired bootstrap (Efron & Tibshirani 1993, chapter 13): it draws items of each task anew, each with both models' answers and its
+chance. A task's chance is the mean over its items of 1 / choices. The pooled figure is the sum over tasks of the child's excess
+over chance, divided by the sum of the parent's: tasks have equal weights; one on which the parent is at chance is left out.
 
-Two remarks: texts disagree if the KL to the parent on one is more than RATIO times that on another, and more than NATS above
-it; answers repeat themselves by the share of runs of 4 tokens that were said before (seq-rep-4, Welleck et al. 2020).
+Two warnings: texts disagree if the KL to the parent on one is more than RATIO times that on another, and more than NATS above
+it. Repetition of an answer is the share of its runs of 4 tokens that occurred before (seq-rep-4, Welleck et al. 2020).
 """
 
 import math
@@ -33,7 +32,7 @@ Samples = Mapping[str, Sequence[float]]
 
 
 class Task(Record):
-    """One task's means, and those of every resample: [RESAMPLES]."""
+    """One task's mean accuracies, and each model's mean excess over chance in every bootstrap resample: [RESAMPLES]."""
 
     name: str
     figure: str
@@ -46,19 +45,19 @@ class Task(Record):
 
     @property
     def parent_at_chance(self) -> bool:
-        """True where the parent's interval does not exclude chance."""
+        """True if the parent's interval reaches down to chance, or there are fewer than two items."""
         return self.items < 2 or _low(self.parent_excesses) <= 0
 
 
 def counted(samples: Samples) -> dict[str, str]:
-    """Task -> the accuracy that counts: the length-normalised one where every item has it, as the harness's `acc_norm`."""
+    """Return by task the name of the accuracy to compare: NAME_norm, by length, if every item of the task has it, else NAME."""
     twins = {name: f"{name}{NORMALISED}" for name in samples if f"{name}{NORMALISED}" in samples}
     whole = {name: twin for name, twin in twins.items() if len(samples[twin]) == len(samples[name])}
     return {name: whole.get(name, name) for name in samples if name not in twins.values()}
 
 
 def kept(child: Samples, parent: Samples, chances: Samples) -> dict[str, Kept]:
-    """By task, and `pooled`, of answers (1 or 0) to the same items; `chances`: 1 / choices of each, 0 if nothing is guessed."""
+    """Return the accuracy kept beyond chance, by task and `pooled`. Items are 1 (right) or 0; `chances`: 1 / choices, or 0."""
     tasks = [
         _resampled(name, figure, child[figure], parent[figure], chances[figure])
         for name, figure in counted(chances).items()
@@ -73,7 +72,7 @@ def kept(child: Samples, parent: Samples, chances: Samples) -> dict[str, Kept]:
 def _resampled(
     name: str, figure: str, child: Sequence[float], parent: Sequence[float], chances: Sequence[float]
 ) -> Task:
-    """Items of equal outcome are drawn together: a resample is a multinomial over the distinct outcomes."""
+    """Return a task with its bootstrap resamples: multinomial draws of how often each distinct (child, parent, chance) occurs."""
     rows = np.array([child, parent, chances], dtype=np.float64).T
     outcomes, counts = np.unique(rows, axis=0, return_counts=True)
     dice = np.random.default_rng([SEED, zlib.crc32(name.encode())])
@@ -84,7 +83,7 @@ def _resampled(
 
 
 def _of(tasks: Sequence[Task]) -> Kept:
-    """One task's figure, or that of several pooled: all of them above chance in the parent, or none."""
+    """Return the figure of one task, or of several pooled, on all of which the parent is above chance, or on none."""
     child, parent, chance = (
         float(np.mean([getattr(task, name) for task in tasks])) for name in ("child", "parent", "chance")
     )
@@ -123,7 +122,7 @@ NATS = 0.2
 
 
 def text_gap(texts: Mapping[str, Mapping[str, Figure]]) -> TextGap | None:
-    """The nearest and the farthest text, where they are far enough apart. `texts`: figures by text, `kl` among them."""
+    """Return the texts of least and greatest `kl` if these are RATIO times and NATS apart; None if not, or for fewer than two."""
     kl = {name: figures["kl"].value for name, figures in texts.items() if "kl" in figures}
     if len(kl) < 2:
         return None
@@ -136,7 +135,7 @@ def text_gap(texts: Mapping[str, Mapping[str, Figure]]) -> TextGap | None:
 RUN = 4
 """Tokens of a run."""
 MORE = 0.2
-"""A child repeats itself if the mean repetition of its answers is this much above its parent's: three answers tell no less."""
+"""A child repeats itself if its answers' mean repetition exceeds the parent's by this: of three answers, less shows nothing."""
 
 
 def repetition_of(ids: Sequence[int]) -> float:
@@ -146,7 +145,7 @@ def repetition_of(ids: Sequence[int]) -> float:
 
 
 def repetition(parent: Sequence[Answer], child: Sequence[Answer]) -> Repetition | None:
-    """Compare answers to the same prompts; None without any."""
+    """Compare the repetition in answers to the same prompts; None without answers, or if one model gave fewer."""
     if not parent or len(parent) != len(child):
         return None
     before, after = (statistics.fmean(answer.repetition for answer in each) for each in (parent, child))
@@ -164,9 +163,9 @@ def compare(
     chances: Samples | None = None,
     texts: Mapping[str, Mapping[str, Figure]] | None = None,
 ) -> ModelComparison:
-    """`child` and `parent`: each figure's values, one an item or block, in the same order.
+    """Compare a child with its parent, by values of each figure, one an item or block, in the same order for both.
 
-    `chances`: of accuracies, the share of right answers that guessing gives, one an item. `texts`: the child's figures by text.
+    `chances`: for accuracies, each item's chance to be guessed right (default: none are compared). `texts`: the child's figures.
     """
     return ModelComparison(
         model=model,
@@ -179,7 +178,7 @@ def compare(
 
 
 def perplexity_ratio(child: Sequence[float], parent: Sequence[float]) -> Interval:
-    """Return the ratio of perplexities, from mean cross-entropies in nats; its interval is that of their mean difference."""
+    """Return child / parent perplexity from cross-entropies (nats) of the same blocks, with an interval if there are several."""
     differences = [c - p for c, p in zip(child, parent, strict=True)]
     value = math.exp(statistics.fmean(child)) / math.exp(statistics.fmean(parent))
     mean, count = statistics.fmean(differences), len(differences)

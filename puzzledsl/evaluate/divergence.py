@@ -28,10 +28,10 @@ from puzzledsl.plan.memory.stages import AT_ONCE
 
 
 class BlockFigures(Record):
-    """Means of each measure over the positions of one block; of `perplexity`, of the cross-entropy.
+    """Mean of each measure over the positions of one block; for `perplexity` the mean cross-entropy, in nats.
 
-    Where not all positions count, figures are sums over those that do, divided by their mean number in a block, and `weight` is
-    the block's own number of them, divided by the same.
+    If not all positions count, figures are sums over those that do, divided by the mean number of them in a block of the text,
+    and `weight` is this block's number of them, divided by the same.
     """
 
     means: dict[str, float]
@@ -47,7 +47,7 @@ class Chunk(Record, eq=False):
 
     @cached_property
     def ahead_C(self) -> Tensor:
-        """The number of tokens that the model holds likelier than the parent's likeliest one."""
+        """At each position, the number of tokens that the model holds likelier than the parent's likeliest one."""
         best_C1 = self.parent_CV.argmax(-1, keepdim=True)
         return (self.model_CV > self.model_CV.gather(1, best_C1)).sum(-1)
 
@@ -139,7 +139,7 @@ def log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
 
 
 def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
-    """Return each measure of a text, with its standard error over blocks."""
+    """Return each measure of a text, with its standard error over blocks (None for a single block)."""
     weights = [block.weight for block in blocks]
     figures = {}
     for measure in MEASURES.values():
@@ -154,12 +154,12 @@ def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
 
 
 def cross_entropies(blocks: Sequence[BlockFigures]) -> tuple[float, ...]:
-    """Return each block's mean cross-entropy; of blocks of unlike weights values with the same mean and its standard error."""
+    """Return each block's mean cross-entropy in nats; blocks of unlike weights are adjusted as `_linearised` says."""
     return _linearised([block.means["perplexity"] for block in blocks], [block.weight for block in blocks])
 
 
 def _linearised(values: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:
-    """Return values whose standard error is that of sum(values) / sum(weights), by the delta method; weights have the mean 1."""
+    """Return values with the mean and standard error of sum(values) / sum(weights) (delta method). Weights have the mean 1."""
     if all(weight == 1 for weight in weights):
         return tuple(values)
     mean = statistics.fmean(values)

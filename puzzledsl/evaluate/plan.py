@@ -100,7 +100,7 @@ class Harness(Record):
 def scores(
     task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]], groups: Mapping[str, Sequence[str]]
 ) -> Answers:
-    """Return the score of each question of a task, or of all tasks of a group."""
+    """Return the score and chance of each question of a task or group, from `samples` by task and `groups` of the harness."""
     right: dict[str, list[float]] = {}
     guessed: dict[str, list[float]] = {}
     for name in leaves(task, groups):
@@ -163,8 +163,8 @@ def language_model(model: PreTrainedModel, tokenizer: Any) -> Any:
 def endings(model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]]) -> list[tuple[float, bool]]:
     """Return log p(ending | context) of each row and True if greedy decoding gives the ending.
 
-    The ending is the last tokens of a row. Consecutive rows with the same beginning are choices of one question:
-    their context is computed once.
+    A row is its tokens and the number of them, at the end, that are the ending. Consecutive rows with the same beginning are
+    choices of one question: their context is computed once.
     """
     found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
     asked = [i for i, (_, length) in enumerate(rows) if length]
@@ -207,7 +207,7 @@ class Text(Record):
     learned_NT: Tensor | None = None
 
     def counted(self) -> list[Counted | None]:
-        """Return the positions of each block that count."""
+        """Return the positions of each block that count; None for each block if all do."""
         if self.learned_NT is None:
             return [None] * len(self.blocks_NT)
         mean = int(self.learned_NT.sum()) / len(self.learned_NT)
@@ -237,7 +237,7 @@ class Plan(Record):
 def plan_of(
     program: Program, eval: str, parent_dir: Path, base: Path, cache: Path, progress: Progress = SILENT
 ) -> Plan:
-    """Read and tokenise the inputs; a scenario has its largest declared batch, or 1. Raises DiagnosticError."""
+    """Read and tokenise the inputs; a scenario is timed at its largest declared batch, or at 1. Raises DiagnosticError."""
     declaration = program.evals[eval]
     tokenizer = load_tokenizer(parent_dir)
     positions = int(getattr(load_config(parent_dir), "max_position_embeddings", BLOCK_TOKENS))

@@ -22,9 +22,9 @@ from puzzledsl.plan.memory.stage_plan import tiles
 ANSWER_TOKENS = 64
 """Longest answer. A model that repeats itself does so in far fewer tokens."""
 MOST = 16
-"""Prompts that are answered at most: the first of a file."""
+"""Most prompts that are answered: the first ones of those given."""
 FROM_TEXTS = 3
-"""Prompts that are beginnings of documents: of several texts as many each, of each one at least."""
+"""Number of prompts that are beginnings of documents, if none are given: as many from each text, rounded up."""
 SHORTEST = 24  # tokens of a document that a prompt is taken from
 PROMPT_TOKENS = 32  # of a document's beginning, up to the next word
 NEXT_WORD = 8  # tokens to look for it
@@ -32,7 +32,7 @@ BEGINNINGS = ("Ġ", "▁", "Ċ", " ")  # of a word, as tokenizers write them
 
 
 class PromptTokens(Record):
-    """A prompt as text and tokens. `source`: the text or the file that it is from; `continuation`: how the text goes on."""
+    """A prompt as text and tokens. `source`: its text or file, empty if inline; `continuation`: how the text goes on."""
 
     text: str
     ids: tuple[int, ...]
@@ -43,7 +43,7 @@ class PromptTokens(Record):
 def prompts_of(
     declaration: Eval, base: Path, tokenizer: Any, positions: int, texts: Mapping[str, Tensor]
 ) -> tuple[PromptTokens, ...]:
-    """Return the prompts of an evaluation; `texts` are blocks [N, T] by the text's name. Raises DiagnosticError."""
+    """Return the prompts. `positions`: most tokens of a sequence; `texts`: token ids [N, T] by name. Raises DiagnosticError."""
     given, span = declaration.prompts, span_of(declaration.where)
     if given is None:
         each = -(-FROM_TEXTS // len(texts))
@@ -67,7 +67,7 @@ def _encoded(asked: Asked, tokenizer: Any, positions: int, source: str, span: An
 def _beginnings(
     blocks_NT: Tensor, tokenizer: Any, positions: int, source: str, count: int
 ) -> Iterator[PromptTokens]:
-    """Yield beginnings of documents at equal distances; of a text without documents of some length, beginnings of blocks."""
+    """Yield up to `count` beginnings of documents, evenly spread; if too few are SHORTEST tokens long, beginnings of blocks."""
     rows: list[list[int]] = blocks_NT.tolist()
     begun: list[list[int]] = []
     for row in rows:
@@ -84,7 +84,7 @@ def _beginnings(
 
 
 def _to_next_word(ids: Sequence[int], length: int, tokenizer: Any) -> int:
-    """Return a length at which a word ends: the first from `length` on, if it is near."""
+    """Return the first length from `length` on at which a word ends; `length` itself if none of the next NEXT_WORD is one."""
     for place in range(length, min(length + NEXT_WORD, len(ids))):
         token = tokenizer.convert_ids_to_tokens(ids[place])
         if isinstance(token, str) and token.startswith(BEGINNINGS):
@@ -97,7 +97,7 @@ def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 class Prompt(Record):
-    """Tokens to go on from: by at most `length` tokens, up to the first of the texts in `until`."""
+    """Tokens to continue by at most `length` tokens, and no further than the first of the texts in `until`."""
 
     ids: tuple[int, ...]
     length: int
@@ -107,7 +107,7 @@ class Prompt(Record):
 def continuations(
     model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt], advance: Callable[[int], None]
 ) -> list[str]:
-    """Decode greedily after each prompt, up to the first stop. Prompts alike go together, padded on their left."""
+    """Return the text that greedy decoding adds to each prompt, cut before its stop. `advance` gets numbers of finished ones."""
     rows = continued_ids(model, tokenizer, prompts, advance)
     found = []
     for ids, prompt in zip(rows, prompts, strict=True):
@@ -120,7 +120,7 @@ def continuations(
 def continued_ids(
     model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt], advance: Callable[[int], None]
 ) -> list[list[int]]:
-    """Return the tokens of `continuations`, without the end-of-text token and what follows it."""
+    """Return the tokens that greedy decoding adds to each prompt: up to and with its stop, or up to the end-of-text token."""
     found: list[list[int]] = [[] for _ in prompts]
     kinds = [(prompt.length, prompt.until) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (kinds[i], -len(prompts[i].ids)))
@@ -136,7 +136,7 @@ def continued_ids(
 
 @torch.inference_mode()
 def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Continue prompts with one `length` and `until`."""
+    """Return the new tokens of prompts that share one `length` and `until`, in one batch that is padded on the left."""
     generator: Any = model
     (length, until), longest = (prompts[0].length, prompts[0].until), max(len(p.ids) for p in prompts)
     ids_BT = torch.full((len(prompts), longest), tokenizer.eos_token_id)

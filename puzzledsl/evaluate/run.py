@@ -42,15 +42,15 @@ from puzzledsl.measure.stopwatch import machine
 
 
 class MeasureLadder(Protocol):
-    """Measurement of an engine's ladder beside a child: `serving.LadderMeter`, which this folder may not import."""
+    """Measures files of an engine's own quantiser beside a child: `serving.LadderMeter`, which this folder may not import."""
 
     def effort(self, plan: Plan) -> tuple[int, float]:
-        """Return its units and their work, as a bar counts them: 0 where no engine with one times children."""
+        """Return the number of its units, and their work for a progress bar; both 0 if no engine with a ladder times children."""
 
     def __call__(
         self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
-        """Measure it; None where no engine with one timed the child. Raises DiagnosticError."""
+        """Measure the ladder; None if no engine with one timed the child. `usual`: its speeds. Raises DiagnosticError."""
 
 
 class EvalInputs(Record):
@@ -147,7 +147,7 @@ def _evaluation(
 
 
 def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent: Measured) -> Ladder | None:
-    """Return the ladder beside the child that the evaluation is about; None where that was not timed in an engine with one."""
+    """Return the ladder beside the evaluated child; None if the eval asks for none, or no engine with one timed the child."""
     child = plan.declaration.of
     usual = {u.of: new.speed for u, new in found.items() if u.model == child and new.speed is not None}
     if inputs.ladder is None or not plan.declaration.ladder or not usual:
@@ -157,7 +157,7 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
 
 
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:
-    """Return teams of one worker each; `alone`: for times."""
+    """Return teams of one worker each; `alone`: each worker has a processor to itself, as times need."""
     sent = inputs if inputs.executor.is_local else as_sent(inputs)
     return TeamSpec(partial(WorkersBench, sent), alone=alone)
 
@@ -174,7 +174,7 @@ class WorkersBench:
         return Bench(inputs.plan(), inputs.parent_dir.resolve(), inputs.progress, inputs.engines)
 
     def measure(self, unit: Unit, usual: Speed | None) -> Found | Refused:
-        """See `Bench`. Units that the others do without are refused where they cannot be measured."""
+        """Measure as `Bench` does; return Refused for a unit of SPARED kinds that cannot be measured. Raises DiagnosticError."""
         try:
             return self._bench.measure(unit, usual)
         except DiagnosticError as error:
@@ -196,14 +196,14 @@ def _measured(
     found: Mapping[Unit, Found],
     refused: Mapping[Unit, Refused],
 ) -> Iterator[tuple[Unit, Found | Refused]]:
-    """Yield every unit that is not in `found`, to which, or to `refused`, the caller adds each, as it is measured."""
+    """Measure and yield each unit not in `found`. The caller must add it to `found` or `refused` before it takes the next."""
     todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
     work = EvalWork.of(inputs.parent_dir)
     ladder = inputs.ladder if plan.declaration.ladder else None
     behind, behind_work = ladder.effort(plan) if ladder is not None else (0, 0.0)
 
     def begin(title: str) -> None:
-        """Begin a bar that counts all units, also those that are measured, and those of the ladder, which is behind them."""
+        """Begin a progress bar over all units, found or not, and those of the ladder, which are measured last."""
         progress.start(title, sum(unit.size for unit in units) + behind)
         progress.advance(sum(unit.size for unit in units if unit in found), kept=True)
         progress.ready(work.units(plan, (unit for unit in units if unit not in found)) + behind_work)
@@ -236,7 +236,7 @@ def _run(
     found: Mapping[Unit, Found],
     refused: Mapping[Unit, Refused],
 ) -> Iterator[tuple[Unit, Found | Refused]]:
-    """Measure units. What the parent could not do is refused to the children without a try."""
+    """Measure and yield the units `todo`. A child's unit is refused untried if the parent's of the same kind and name was."""
     parents = {(unit.kind, unit.of): unit for unit in units if unit.model == PARENT}
 
     def usual(unit: Unit) -> Speed | None:

@@ -66,7 +66,7 @@ class Found(Frozen):
 
 
 class EvalWork(Record):
-    """Work of an evaluation, in weights that tokens meet: `body` of the layers, `head` where logits are read."""
+    """Work of an evaluation, in weights times tokens: `body` weights of all layers, `head` more for a token with logits."""
 
     shape: Shape
     body: int
@@ -74,7 +74,7 @@ class EvalWork(Record):
 
     @classmethod
     def of(cls, parent_dir: Path) -> Self:
-        """Count the parent's weights; a child is taken as large."""
+        """Count the parent's weights; a child counts as much."""
         shape = shape_of(load_config(parent_dir))
         layers, head = met_weights(shape)
         return cls(shape, sum(layers), head)
@@ -96,7 +96,7 @@ class EvalWork(Record):
         return ANSWER_TOKENS * step_work(self.shape, 1)
 
     def round(self, workload: Workload, models: int) -> int:
-        """Return the work of timing so many models in turn once."""
+        """Return the work of timing so many models once each."""
         return models * timed_work(self.shape, workload)
 
     def _unit(self, plan: Plan, unit: Unit) -> int:
@@ -117,7 +117,7 @@ class EvalWork(Record):
 
 
 def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Unit]:
-    """Return the units of one model; only those of a model in full have tasks and times."""
+    """Return the units of one model: all texts; with `full` also tasks, the harness, answers to prompts, and times."""
     found = [Unit(model, directory, "text", text.name, len(text.blocks_NT)) for text in plan.texts]
     if full:
         found += [Unit(model, directory, "task", task.name, len(task.items)) for task in plan.tasks]
@@ -188,7 +188,7 @@ class Store:
 
 
 class Measured(Record):
-    """A model's figures and answers, and for comparisons the values, and the `chances` of guessing, of every item and block."""
+    """A model's figures and answers; for comparisons `samples`, values of each item or block, and `chances` to guess items."""
 
     figures: ModelFigures
     samples: Mapping[str, tuple[float, ...]]
@@ -250,7 +250,7 @@ class Speed(Frozen):
 
 
 TimeInEngine = Callable[[Hardware, Workload, Sequence[Path], int], Sequence[Samples]]
-"""Times the models of directories in the engine of a hardware, in so many turns. Raises DiagnosticError."""
+"""(hardware, workload, directories, turns) -> times of each directory's model in that engine, in turn. Raises DiagnosticError."""
 
 
 def timed_in_turn(
@@ -268,7 +268,7 @@ def timed_in_turn(
 def speed_of(
     prefill: Sequence[float], decode: Sequence[float], prefill_s: float = 1, step_s: float = 1
 ) -> Speed:
-    """Return the speed of the medians of times, or of ratios to a prefill and a decode step of so many seconds."""
+    """Return the speed from medians of `prefill` and `decode`: seconds, or ratios to `prefill_s` and `step_s` seconds."""
     once, step = statistics.median(prefill), statistics.median(decode)
     return Speed(
         prefill_s=prefill_s * once,

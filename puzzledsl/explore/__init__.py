@@ -1,7 +1,7 @@
 """`pzl explore`: a local page on which an engineer moves the requirements of a search and sees the answer change.
 
-    sheet                         one search kept warm: its `require` statements, and the numbers in them that a slider moves
-    desk                          the file behind it
+    sheet                         one search with its tables in memory: `require` statements, and the numbers that sliders move
+    desk                          the program file behind the page
     views                         answers as HTML, drawn by the report's own strips and plots
     application, serving          the server: token, Host and Origin, routes, uvicorn
 

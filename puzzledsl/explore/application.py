@@ -1,8 +1,8 @@
-"""The routes of the page, and who may ask. Answers are computed in threads; what nobody waits for any more is given up.
+"""The routes of the page, and checks of who may ask. Answers are computed in threads; those nobody waits for are given up.
 
-Every request has the token in its path, names this server as its Host, and comes from its own page. A page of another site can
-send requests to 127.0.0.1, and with DNS rebinding even read the answers: it knows neither the token, nor can it send our Host or
-Origin. Answers forbid other origins to frame, load or cache them, and send no Referer.
+Every request must have the token in its path, this server as its Host, and its own page as its Origin. A page of another site can
+send requests to 127.0.0.1, and with DNS rebinding even read answers, but it does not know the token and cannot send our Host or
+Origin. Answers forbid other origins to frame or load them, forbid browsers to cache them, and send no Referer.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from puzzledsl.explore.desk import Desk, FileChanged, Stale
 from puzzledsl.explore.sheet import BadQuestion, Question, Sheet
 
 SLICES_S = (0.12, 1.0, 3.0)
-"""Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""
+"""Time limits of successive tries at an answer. The page shows each with its gap, and asks for the next if it is unproven."""
 LAYER_S, CONFLICT_S = (0.5, 3.0), 5.0
 ASSETS = ("explore.js", "strip.js", "explore.css", "icon.svg")
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -58,7 +58,7 @@ LARGEST_BODY = 1 << 16
 
 
 class Guard:
-    """Token of a server, its page's `address`, and the `hosts` by which it may be asked."""
+    """Access rules of a server: its secret `token`, its page's `address`, and the Host headers that requests may have."""
 
     def __init__(self, token: str, port: int) -> None:
         named = tuple(f"{name}:{port}" for name in NAMES)
@@ -71,7 +71,7 @@ class Guard:
         return cls(token_urlsafe(32), port)
 
     def refusal(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """Return the reason why a request is refused; empty if it is not."""
+        """Return the reason to refuse a request, `host`, `origin` or `token`; an empty string if it is allowed."""
         found: dict[str, list[str]] = {}
         for name, value in headers:
             found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -115,7 +115,7 @@ def guarded(app: App, guard: Guard) -> App:
 
 
 def application(desk: Desk, guard: Guard, ready: Callable[[], None]) -> App:
-    """Return the ASGI application: the routes behind the guard. `ready` is called when the server runs and minds Ctrl-C."""
+    """Return the ASGI application: the routes behind the guard. `ready` is called once, when the server has started."""
     served = _Served(desk)
 
     @asynccontextmanager
@@ -129,7 +129,7 @@ def application(desk: Desk, guard: Guard, ready: Callable[[], None]) -> App:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run a function in a thread that nobody waits for when the process ends."""
+    """Run a function in a daemon thread and return its result. The end of the process does not wait for the thread."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -159,7 +159,7 @@ class _Served:
         self._background = threading.Lock()
 
     async def page(self, request: Request) -> Response:
-        """Return the page; after a mistake in the file, its diagnostics."""
+        """Return the page of the wanted search; if the file has mistakes, a page with its diagnostics."""
         wanted = request.query_params.get("search")
 
         def made() -> Response:
@@ -173,14 +173,14 @@ class _Served:
         return await in_thread(made)
 
     async def asset(self, request: Request) -> Response:
-        """Return a style sheet, a script or the icon."""
+        """Return one of ASSETS (a style sheet, a script or the icon); 404 for any other name."""
         name = request.path_params["name"]
         if name not in ASSETS:
             return PlainTextResponse("not found\n", status_code=404)
         return Response(views.filled(name), media_type=MEDIA_TYPES[name.rpartition(".")[2]])
 
     def asked(self, name: str) -> Callable[[Request], Any]:
-        """Return the route of a question: JSON in, JSON out. 204: nobody waits for the answer any more."""
+        """Return the route of a question of QUESTIONS: JSON in, JSON out; 204 without a body for a stale question."""
 
         async def route(request: Request) -> Response:
             body = b""
@@ -206,7 +206,7 @@ class _Served:
 
 
 def _refusal(error: Exception) -> tuple[int, str]:
-    """Return the status and the words of a question that fails: 400: a wrong one, 409: the file has changed, 500: a fault."""
+    """Return the HTTP status and message for an error: 400 a wrong question, 409 the file has changed, 500 an internal error."""
     match error:
         case FileChanged():
             return 409, str(error)
@@ -228,7 +228,7 @@ async def _when_closed(request: Request, gone: threading.Event) -> None:
 
 
 class _Asked:
-    """Request of a page: its question, the number of it, the search, and an answer for each of QUESTIONS."""
+    """One request of a page: its search, question and question number, with a method that answers each of QUESTIONS."""
 
     def __init__(self, desk: Desk, background: threading.Lock, text: bytes, gone: threading.Event) -> None:
         self._gone, self._background = gone, background
@@ -253,14 +253,14 @@ class _Asked:
         self.desk.check(self.page, self.number)
 
     def whole(self, name: str, most: int) -> int:
-        """Return a number of the body from 0 to `most`. Raises BadQuestion."""
+        """Return the field `name` of the body, an integer from 0 to `most`. Raises BadQuestion for anything else."""
         value = self.body.get(name)
         if not isinstance(value, int) or not 0 <= value <= most:
             raise BadQuestion(f"there is no {name} {value!r}")
         return value
 
     def answer(self) -> dict[str, Any]:
-        """The best child, in the time of one try. A page's next question makes this one stale."""
+        """Return the view of the best child, solved for the time of one try; `next`: the number of the next try, or None."""
         tried = self.whole("tried", len(SLICES_S) - 1)
         self.desk.newest(self.page, self.number)
         began = time.perf_counter()
@@ -272,7 +272,7 @@ class _Asked:
         return {**view, "number": self.number, "next": tried + 1 if more else None}
 
     def layer(self) -> dict[str, Any]:
-        """The alternatives of one layer, with what each would cost."""
+        """Return one layer's alternatives as HTML; with `regrets` in the body, with the cost of each."""
         from puzzledsl.ir.tables import WhyResult
 
         layer = self.whole("layer", len(self.sheet.space.layers) - 1)
@@ -288,12 +288,12 @@ class _Asked:
         return {"html": views.layer_view(self.sheet, layer, regrets), "layer": layer}
 
     def conflict(self) -> dict[str, Any]:
-        """The requirements that exclude each other."""
+        """Return the requirements that exclude each other, and bounds that could be met."""
         with self._background:
             self.still_wanted()
             found = self.sheet.answer(self.question, CONFLICT_S, with_conflict=True)
         return views.conflict_view(self.sheet, self.question, found)
 
     def text(self) -> dict[str, Any]:
-        """The lines that a program has in place of its own."""
+        """Return the `require` lines that the question changes or adds, to copy into the program."""
         return {"lines": views.changed_lines(self.sheet, self.question)}

@@ -1,4 +1,4 @@
-"""The file behind the page: read once, checked for changes on disk."""
+"""The program behind the page: it is read once, and again when the file or a table has changed on disk."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ NothingToExplore = Mistake(
 
 
 class FileChanged(Exception):
-    """Raised when the file on disk is not the one that the page was made from."""
+    """Raised when the program, or a table of it, is no longer the one that the page was made from."""
 
 
 class Stale(Exception):
-    """Raised when the page has asked something newer or was closed, so that nobody waits for this any more."""
+    """Raised to give up an answer that nobody waits for: the page has asked something newer, or was closed."""
 
 
 class Desk:
-    """A program with its sheets. Safe for several threads."""
+    """A program with one `Sheet` for each search that was asked for. Safe for several threads."""
 
     def __init__(self, file: Path, build: Path | None, params: dict[str, str]) -> None:
-        """Load and check the file. Raises DiagnosticError."""
+        """Load and check the file. `params`: values of its `param`s. Raises DiagnosticError if it has mistakes."""
         self.file, self._build, self._params = file, build, params
         self._lock = threading.RLock()
         self._newest: dict[str, int] = {}
         self._load()
 
     def _load(self) -> None:
-        """Read everything again. After a mistake all stays as it was, and the next `refresh` tries once more."""
+        """Read everything again. If there are mistakes, raises DiagnosticError and changes nothing; `refresh` tries again."""
         from puzzledsl.api.program import Program
         from puzzledsl.pipeline.compile import open_program
         from puzzledsl.pipeline.inputs import tables_version
@@ -77,13 +77,13 @@ class Desk:
                 self._load()
 
     def opened(self, wanted: str | None) -> tuple[Sheet, list[str], str]:
-        """Return a search for a new page, the names of all, and the digest, of one reading. Raises DiagnosticError."""
+        """Return what a new page shows: a search's sheet, the names of all searches, and the digest. Raises DiagnosticError."""
         with self._lock:
             self.refresh()
             return self.sheet(self.chosen(wanted)), self.searches, self.digest
 
     def chosen(self, name: str | None) -> str:
-        """Return the search to show: the one named, else the first that is ready. Raises DiagnosticError."""
+        """Return the search to show: `name`, else the first whose tables exist. Raises DiagnosticError if there is none."""
         from puzzledsl.pipeline.compile import chosen
 
         if name is not None:
@@ -99,7 +99,7 @@ class Desk:
         raise errors[0]
 
     def sheet_of_page(self, name: str, digest: str | None) -> Sheet:
-        """Return the search that a page shows. Raises KeyError; FileChanged for a page of an earlier reading or tables."""
+        """Return a page's sheet. Raises FileChanged if the page's digest (None: any) or tables are outdated; KeyError."""
         with self._lock:
             if digest not in (None, self.digest):
                 raise FileChanged(f"{self.file.name} was read again: load the page again")
@@ -108,7 +108,7 @@ class Desk:
             return self.sheet(name)
 
     def sheet(self, name: str) -> Sheet:
-        """Return a search, read and warm. Raises DiagnosticError if a table that it needs is missing, KeyError for no search."""
+        """Return the sheet of a search, cached. Raises KeyError for no search, DiagnosticError if a table is missing."""
         with self._lock:
             if name not in self._sheets:
                 if name not in self.searches:
@@ -117,14 +117,14 @@ class Desk:
             return self._sheets[name]
 
     def newest(self, page: str, number: int) -> None:
-        """Record that a page has asked its question of this number; older ones are stale from now on."""
+        """Record the number of a page's newest question. Its questions with lower numbers are stale from now on."""
         with self._lock:
             self._newest[page] = max(number, self._newest.get(page, 0))
             while len(self._newest) > 64:
                 del self._newest[next(iter(self._newest))]
 
     def check(self, page: str, number: int) -> None:
-        """Raise Stale if the page has asked a newer question."""
+        """Raise Stale if the page has asked a question with a higher number."""
         if self._newest.get(page, 0) > number:
             raise Stale
 

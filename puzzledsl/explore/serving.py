@@ -1,4 +1,4 @@
-"""Serve a page on 127.0.0.1 until Ctrl-C."""
+"""Serving of the page of `pzl explore` on 127.0.0.1 until Ctrl-C."""
 
 import os
 import socket
@@ -16,9 +16,9 @@ from puzzledsl.explore.sheet import Question
 
 LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
 FIRST_S = 1.0
-"""Seconds for the answer to the search as it is, before the page is there."""
+"""Time limit of the first solve of the unchanged search, before the page is served."""
 WAIT_S = 1
-"""Seconds that answers in progress have when the server ends."""
+"""Seconds that answers in progress may still take when the server ends."""
 
 
 ExploreNeedsAServer = Mistake(
@@ -48,7 +48,7 @@ def serve(
     started: Callable[[str], None],
     browser: bool,
 ) -> None:
-    """Serve a program's page until Ctrl-C; `started` is called with the address. Raises DiagnosticError for a mistake."""
+    """Serve a program's page until Ctrl-C. `started` gets the address; `browser`: open it. Raises DiagnosticError."""
     check_libraries()
     desk = Desk(file, build, params)
     name = desk.chosen(search)
@@ -83,14 +83,14 @@ def serve(
 
 
 def private_link(folder: Path, address: str) -> Path:
-    """Write a file that leads to an address: the arguments of a browser's process are no place for a token."""
+    """Write a page that redirects to an address; return its path. Others can read a process's arguments, so no token is there."""
     link = folder / "explore.html"
     link.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', "utf-8")
     return link
 
 
 def _listen(port: int) -> socket.socket:
-    """Return a listening socket of 127.0.0.1. Raises DiagnosticError (E0683)."""
+    """Return a listening socket of 127.0.0.1; `port` 0: a free one. Raises DiagnosticError (E0683) if it is taken."""
     try:
         return socket.create_server(("127.0.0.1", port), backlog=64)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""One search kept warm: its `require` statements, its answers so far, and the questions of its page as requirements.
+"""One search with its tables in memory: its `require` statements, cached answers, and translation of the page's questions.
 
-A question has other bounds, leaves statements out, and pins or forbids alternatives by patterns of the language. The numbers in a
-statement are its bounds, each with the positions of a slider.
+A question changes bounds, leaves statements out, and pins or forbids alternatives; it becomes the requirements of a variation of
+the search. The numbers in a statement are its bounds, each with the positions of a slider.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ NUMBERS = "0123456789._-"
 
 
 class BadQuestion(ValueError):
-    """Raised for a question that the page cannot have asked, or a bound that is no number of its unit."""
+    """Raised for a question that does not fit the page, or a bound that is not a number with its unit."""
 
 
 class Source(Record):
-    """A file that was checked. `compared` are the values of the constant sides of its comparisons."""
+    """A checked file. `compared`: the span of a constant side of a comparison -> its values (several in a `for`)."""
 
     file: SourceFile
     compared: Mapping[Span, AbstractSet[Quantity]]
@@ -49,7 +49,7 @@ class Source(Record):
         return tuple(node for node in tree.walk(self.file.module) if isinstance(node, tree.Require))
 
     def place(self, where: nodes.Where) -> int | nodes.Where:
-        """Return the number among `requirements` of the one that a place is in; the place itself where it is in none of them."""
+        """Return the index in `requirements` of the statement that contains a place; the place itself if none does."""
         at = where.line, where.column
         spans = (node.span for node in self.requirements if where.file == self.file.shown)
         inside = ((s.line, s.column) <= at < (s.end_line, s.end_column) for s in spans)
@@ -57,7 +57,7 @@ class Source(Record):
 
 
 class Statement(Record):
-    """One `require`. `node`: of the file; None where it is in another file, and cannot be edited here."""
+    """One `require` of the search. `node`: its syntax tree; None if it is in another file, which the page cannot edit."""
 
     number: int
     place: int | nodes.Where
@@ -84,7 +84,7 @@ def statements_of(search: nodes.Search, source: Source) -> list[Statement]:
 
 
 class Bound(Record):
-    """One number that a slider moves. `is_clear`: its requirements have one bound, which it is."""
+    """One number that a slider moves: `written` in the file, `text` as a literal. `is_clear`: its requirements have one limit."""
 
     number: int
     span: Span
@@ -95,7 +95,7 @@ class Bound(Record):
     grid: Grid
 
     def check(self, text: str) -> None:
-        """Raise BadQuestion for a text that is no number of its unit."""
+        """Raise BadQuestion if a text is not a number with the unit of this bound."""
         if unit_of(text) != self.unit:
             raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
         amount_of(text)
@@ -115,7 +115,7 @@ def amount_of(text: str) -> Fraction:
 
 
 def _compared(condition: tree.Expr) -> Iterator[tree.Expr]:
-    """Yield the operands of every comparison of a condition, in order; those inside calls belong to something else."""
+    """Yield the operands of every comparison of a condition, in order, without comparisons inside calls."""
     match condition:
         case tree.Compare():
             yield from condition.operands
@@ -128,7 +128,7 @@ def _compared(condition: tree.Expr) -> Iterator[tree.Expr]:
 def _bounds_of(
     node: tree.Require, requirements: Sequence[nodes.Requirement], source: Source, first: int
 ) -> Iterator[Bound]:
-    """Yield the bounds of a statement, numbered from `first`. `requirements` are its own."""
+    """Yield the bounds of a statement, numbered from `first`. `requirements`: what the checker made of it."""
     linear = [r for r in requirements if isinstance(r, nodes.LinearRequirement)]
     for operand in _compared(node.condition):
         span, values = operand.span, source.compared.get(operand.span, set())
@@ -155,10 +155,10 @@ def _bounds_of(
 
 
 def _counts(requirement: nodes.LinearRequirement) -> bool:
-    """Return True if the left side is a whole number for every child."""
-    terms = [w for w in requirement.left.terms if w.coefficient.denominator == 1]
+    """Return True for a sum of counts and facts with whole coefficients that is not compared with a multiple of the parent's."""
     return requirement.parent_ratio is None and all(
-        isinstance(w.term, nodes.CountTerm | nodes.FactTerm) for w in terms
+        w.coefficient.denominator == 1 and isinstance(w.term, nodes.CountTerm | nodes.FactTerm)
+        for w in requirement.left.terms
     )
 
 
@@ -166,7 +166,7 @@ POSITIONS = 300  # About so many positions has a slider.
 
 
 class Grid(Record):
-    """Numbers `position * step` for positions from 0 to `last`. `decimals`: as many as these need."""
+    """Numbers of a slider: `position * step` for positions 0 to `last`. `decimals`: decimal places that they need."""
 
     last: int
     step: Fraction
@@ -210,7 +210,7 @@ def options_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternat
 
 
 class Answer(Record):
-    """The answer to a question, and the search with the question's requirements that it is one to."""
+    """The answer to a question; `subject` is the search with the question's requirements, for the report's pictures."""
 
     result: SearchResult
     subject: Subject
@@ -218,7 +218,7 @@ class Answer(Record):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Choice:
-    """Alternatives of a sub-block that are pinned (there is one) or forbidden."""
+    """Alternatives of one sub-block, by name, that are pinned (the child must have one of them) or forbidden."""
 
     layer: int
     sub_block: SubBlock
@@ -227,7 +227,7 @@ class Choice:
 
 
 class Question(Record):
-    """A variation of a search. `bounds`: numbers by bound, as written. `off`: numbers of statements that are left out."""
+    """A variation of a search. `bounds`: number of a bound -> its new text. `off`: numbers of the statements left out."""
 
     bounds: Mapping[int, str] = field(default_factory=dict)
     off: frozenset[int] = frozenset()
@@ -260,7 +260,7 @@ def _choice(value: Any) -> Choice:
 
 
 class Sheet:
-    """A search of a program, with its solver and tables. `params`: values of the program's `param`s, as for `puzzledsl.load`."""
+    """A search of a program with its tables and cached answers. `params`: values of `param`s, as for `puzzledsl.load`."""
 
     def __init__(self, program: Program, name: str, source: Source, params: dict[str, str]) -> None:
         """Read the tables. Raises DiagnosticError if one is missing."""
@@ -281,7 +281,7 @@ class Sheet:
         return (*kept, *map(self._choice, question.choices))
 
     def stated(self, question: Question) -> dict[int, list[nodes.Requirement]]:
-        """Return the requirements of every statement with a question's bounds, also of those off. Raises BadQuestion."""
+        """Return statement number -> its requirements under a question's bounds, left-out ones too. Raises BadQuestion."""
         self._check(question)
         edits = tuple(Edit(self.bounds[number].span, bound) for number, bound in question.bounds.items())
         text = apply(self.source.file.text, [Fix("", edits)])
@@ -312,7 +312,7 @@ class Sheet:
                 raise BadQuestion(f"layer {choice.layer} has no such alternative")
 
     def _checked(self, text: str) -> tuple[Source, tuple[nodes.Requirement, ...]]:
-        """Check another text of the file and return this search's requirements in it. Raises DiagnosticError."""
+        """Check a changed text of the file; return it with this search's requirements in it. Raises DiagnosticError."""
         from puzzledsl.pipeline.compile import open_program
 
         opened = open_program(self.program.file, self.params, self.program.build, text)
@@ -331,7 +331,7 @@ class Sheet:
         return nodes.LogicRequirement(formula=nodes.Not(operand=chosen), where=place, because="forbidden")
 
     def condition(self, choice: Choice) -> str:
-        """Return a choice as the condition of a `require`. Raises BadQuestion for one that no pattern can tell."""
+        """Return a choice as the condition of a `require`. Raises BadQuestion if no pattern names its alternatives alone."""
         own, layer = self.shape.at(choice.layer), self.space.layers[choice.layer]
         every = options_of(layer.with_parent(), choice.sub_block)
         patterns = [pattern_of(a, every, own) for a in every if a.name in choice.names]
@@ -342,7 +342,7 @@ class Sheet:
         return f"layers[{choice.layer}].{choice.sub_block} is {'' if choice.kind == 'pin' else 'not '}{shown}"
 
     def answer(self, question: Question, time_s: float, *, with_conflict: bool = False) -> Answer:
-        """Return the answer to a question, with its conflict where there is no child; one that is proven is kept."""
+        """Return the answer to a question; `with_conflict`: and its conflict, if infeasible. Proven answers are cached."""
         known = self._answers.get(question.key)
         none = known is not None and known.result.status == "infeasible"
         if known is None or (with_conflict and none and not known.result.conflict):
@@ -357,14 +357,14 @@ class Sheet:
         return known
 
     def why(self, question: Question, layer: int, time_s: float) -> WhyResult | SearchResult:
-        """Return the regrets of one layer against the best answer that leaves this layer free."""
+        """Return a layer's regrets, without the question's own choices for it; the answer itself if it has no child."""
         free = tuple(choice for choice in question.choices if choice.layer != layer)
         asked = Question(question.bounds, question.off, free)
         return self.variations.why(self.requirements(asked), layer, time_s=time_s)
 
 
 def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape: Shape) -> str | None:
-    """Return the shortest pattern, `mlp(width: 7168)`, of one alternative of a layer and none of the others; None without."""
+    """Return the shortest pattern, such as `mlp(width: 7168)`, that matches one alternative and no other; None if none does."""
     word = alternative.kind
     fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
     fields += [k for k in STORAGE if any(_stored(each, k) != _stored(alternative, k) for each in others)]

@@ -30,7 +30,7 @@ def filled(template: str, **values: Any) -> str:
 
 
 def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> dict[str, Any]:
-    """The proof, the strip and the state of every statement."""
+    """Return the parts of the page by name: HTML of proof, strip, figures and metrics, and the state of every statement."""
     result, subject, strip = answer.result, answer.subject, strip_of(answer.subject)
     goal = describe(subject.search.objective)
     view: dict[str, Any] = {
@@ -57,7 +57,7 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
 
 
 def statement_states(sheet: Sheet, question: Question, answer: Answer) -> dict[int, dict[str, Any]]:
-    """Return how far the child meets every statement, also those that are left out."""
+    """Return for every statement (by number, also left-out ones): met, missed or unknown, the value achieved, and the room."""
     subject, best = answer.subject, answer.subject.best
     assert best is not None
     states: dict[int, dict[str, Any]] = {}
@@ -75,7 +75,7 @@ def statement_states(sheet: Sheet, question: Question, answer: Answer) -> dict[i
 
 
 def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str, Any]:
-    """Requirements that exclude each other, by statement or choice on the page, and the bounds that would do."""
+    """Return the requirements that exclude each other, each with its statement or choice, and bounds that could be met."""
     result, places = answer.result, requirements_by_place(answer.subject.search)
     stated = sheet.stated(question)
     owners: dict[object, dict[str, int]] = {}
@@ -102,7 +102,7 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
 
 
 def metric_rows(result: SearchResult) -> list[dict[str, Any]]:
-    """Every metric of an answer, in order of name, with the parent's and the ratio of both."""
+    """Return a row for every metric of an answer but batches, by name: the value, the parent's, and their ratio, as text."""
     rows = []
     for name, found in sorted(result.metrics.items()):
         if name.endswith(".batch"):
@@ -116,12 +116,12 @@ def metric_rows(result: SearchResult) -> list[dict[str, Any]]:
 
 
 def is_exact(regrets: WhyResult) -> bool:
-    """True if every regret is proven."""
+    """Return True if every regret is proven exactly: its bounds are equal."""
     return all(r.at_least == r.at_most for s in regrets.sub_blocks for r in s.regrets)
 
 
 def layer_view(sheet: Sheet, layer: int, regrets: WhyResult | None) -> str:
-    """The alternatives of one layer with buttons; with regrets, the best first."""
+    """Return one layer's alternatives with buttons, as HTML; with regrets, the best first."""
     choice, own = sheet.space.layers[layer], sheet.shape.at(layer)
     groups = []
     for sub_block, label in LABELS:
@@ -134,7 +134,7 @@ def layer_view(sheet: Sheet, layer: int, regrets: WhyResult | None) -> str:
 def _options(
     found: Mapping[str, tuple[str, float]], sub_block: SubBlock, regrets: WhyResult | None
 ) -> list[dict[str, Any]]:
-    """Return for each alternative how it is drawn, and its regret where that is known."""
+    """Return template values of each alternative: appearance and, if known, regret. `found`: name -> (kind, share kept)."""
     plain = {"is_chosen": False, "regret": "", "sort": ""}
     options = {n: {"name": n, "kind": kind, "kept": kept, **plain} for n, (kind, kept) in found.items()}
     mine = next((s for s in regrets.sub_blocks if s.sub_block == sub_block), None) if regrets else None
@@ -149,14 +149,14 @@ def _options(
 
 
 def _sort(why: WhyResult, regret: Regret) -> str:
-    """Return the sort of a regret, by which it is coloured."""
+    """Return a regret's class, which sets its colour: `cannot` (be met), `unknown`, `free` or `costs`."""
     if regret.at_least is None or regret.at_most is None:
         return "cannot" if regret.at_least is None else "unknown"
     return "free" if is_negligible(why, regret) else "costs"
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:
-    """A bound as the page's script moves it."""
+    """Return the slider of a bound for the page's script: its text and unit, its grid, and its position."""
     shown = {name: getattr(bound, name) for name in ("number", "text", "written", "unit")}
     grid = {**asdict(bound.grid), "step": float(bound.grid.step)}
     position = bound.grid.nearest(amount_of(bound.text))
@@ -164,7 +164,7 @@ def lever(statement: Statement, bound: Bound) -> dict[str, Any]:
 
 
 def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | None]]:
-    """A statement's condition in parts: text, and the bounds between."""
+    """Return a statement's condition as parts in order, each with its text and the bound that it is (None: plain text)."""
     if statement.node is None:
         return [(statement.text, None)]
     file, whole = sheet.source.file, statement.node.condition.span
@@ -177,7 +177,7 @@ def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | Non
 
 
 def changed_lines(sheet: Sheet, question: Question) -> list[str]:
-    """The statements that a question moves, leaves out or adds, as a program has them. Raises BadQuestion."""
+    """Return `require` lines for the statements that a question changes, omits (as comments) or adds. Raises BadQuestion."""
     sheet.stated(question)  # refuses what the page cannot have asked
     lines = []
     for statement in sheet.statements:
@@ -192,7 +192,7 @@ def changed_lines(sheet: Sheet, question: Question) -> list[str]:
 
 
 def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
-    """The page before its first answer."""
+    """Return the HTML of the page before its first answer."""
     state = {
         "search": sheet.name,
         "digest": digest,

@@ -4,7 +4,7 @@ Transformers rotates queries and keys in pairs (i, i + D/2). llama.cpp's `deci` 
 projections are reordered. All mixtures of `step35` have the same sizes, so smaller ones get experts and channels of zeros. Such
 an expert has another one's row of the router, which keeps the softmax in range, and a bias below every probability, so that no
 token chooses it. The weights of the chosen ones are scaled to a sum of 1, which removes the others from the result; a parent
-whose router does not scale them has mixtures of one size here. A shared expert, which is always there, is zero.
+whose router does not scale them has mixtures of one size here. A shared expert, which `step35` always has, is zero.
 
 Shapes: N heads of D = head_dim rows each, E experts, W channels of an expert, H hidden.
 """
@@ -117,7 +117,7 @@ INSIDE = {
 
 
 class Place(Record):
-    """The tensor that holds a weight. `first`: its first row there; `expert`: its matrix; `head_dim`: of heads in pairs."""
+    """The tensor that holds a weight, from row `first` or as matrix `expert`; `head_dim`: if rows are in rotary pairs, else 0."""
 
     tensor: str
     first: int | None = None
@@ -234,7 +234,7 @@ def write_gguf(
 
 
 def as_llama_cpp(child: ChildFiles, *, whole_blocks: bool) -> tuple[ChildFiles, Architecture]:
-    """Return the child as llama.cpp runs it, widths in multiples of 32, with the architecture. Raises DiagnosticError."""
+    """Return llama.cpp's child and architecture; FFNs, all or quantised ones, have whole blocks of 32. Raises DiagnosticError."""
     engine = choose(child, LLAMA_CPP)
     padded = pad_widths(lower(child, engine), multiple_of(BLOCK), quantised_only=not whole_blocks)
     return padded, engine
@@ -251,7 +251,7 @@ def refuse_to_overwrite(path: Path) -> None:
 
 
 def _kind(gguf: Any, name: str, weight: LazyTensor, dtype: GgufDtype | PrecisionName) -> Any:
-    """Return the type of a tensor: float32 for vectors and routers; f16 for a matrix whose rows are not whole blocks of its."""
+    """Return a tensor's type: float32 for vectors and routers, f16 if `dtype` has blocks and rows are not whole, else `dtype`."""
     kinds = gguf.GGMLQuantizationType
     if len(weight.shape) < 2 or name.endswith(".ffn_gate_inp.weight"):
         return kinds.F32
@@ -317,7 +317,7 @@ def _add_step35(writer: Any, child: ChildFiles) -> None:
 
 
 def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
-    """Write the rotary embedding's settings; return the divisors of its frequencies [D / 2], which become a tensor."""
+    """Write the rotary embedding's settings; return divisors of its frequencies [D / 2] for a tensor, None if it needs none."""
     import gguf
 
     rope: dict[str, Any] = dict(cast(Any, child.config).rope_parameters)

@@ -1,7 +1,7 @@
 """A parent from a GGUF file: dequantised into a checkpoint directory in Transformers' layout.
 
 Transformers reads the configuration and the tokenizer from the file; the weights are found by the names and orders that exports
-write them in. A parent with rounded weights is flattered by its own grid: rounding it to the same type again costs nothing.
+write them in. Figures flatter a parent whose weights are rounded: rounding them to the same type again costs nothing.
 """
 
 import json
@@ -21,7 +21,7 @@ from puzzledsl.models.families.tensors import LazyTensor
 PAIRED = {"llama": True, "qwen2": False, "qwen3": False}
 """Architectures that are read, and True of those whose queries and keys llama.cpp's converter orders by rotary pairs."""
 FREQUENCIES = "rope_freqs.weight"
-"""Factors of rotary frequencies, whose rule the file does not say."""
+"""Tensor of factors of rotary frequencies. The file does not say by which rule they were made."""
 
 
 class NotAParent(ValueError):
@@ -29,7 +29,7 @@ class NotAParent(ValueError):
 
 
 def storage_type(file: Path) -> str:
-    """Return the type of most numbers in a GGUF file: `q4_1`. Raises NotAParent."""
+    """Return the type that most numbers in a GGUF file have, such as `q4_1`. Raises NotAParent."""
     sizes: dict[str, int] = {}
     for tensor in _opened(file).tensors:
         kind = tensor.tensor_type.name.lower()
@@ -100,7 +100,7 @@ def _place(name: str, head_dim: int) -> Place:
 
 
 def _splits(fields: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the steps that split text before merges, which Transformers does not read; None of SentencePiece.
+    """Return the steps that split text before merges, which Transformers does not read; None for SentencePiece, without any.
 
     Raises NotAParent.
     """
@@ -129,7 +129,7 @@ def _step(step: str) -> dict[str, Any]:
 
 
 def _mend(folder: Path, head_dim: Any, splits: list[dict[str, Any]] | None) -> None:
-    """Put back what the file or Transformers' reading of it lost: short numbers, and how text is split."""
+    """Restore in config.json float32 numbers as short decimals, and `head_dim` if given; in tokenizer.json how text is split."""
     path = folder / "config.json"
     content = json.loads(path.read_text("utf-8"), parse_float=lambda digits: float(f"{float(digits):.7g}"))
     content.pop("_model_name_or_path", None)

@@ -48,7 +48,7 @@ _TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 
 
 class Stored(Record):
-    """Numbers of matrices by storage type; `other`: of those whose rows are no whole blocks, stored in larger types.
+    """Counts of a file's matrices by storage type; `other`: of those in larger types, since their rows are no whole blocks.
 
     `text`: both, as a sentence for the log.
     """
@@ -70,7 +70,7 @@ def write_recipe(
     head: str = "",
     unquantised: Path | None = None,
 ) -> Stored:
-    """Write the child to `path`, with its tokenizer, in the types that llama.cpp's recipe chooses.
+    """Write the child to `path`, with its tokenizer, in the types that llama.cpp's recipe chooses; return these types.
 
     `importance`: of the inputs of its matrices. `head`: the type of embedding and head, where the recipe does not choose it.
     `unquantised`: a place for the child's unquantised file, which is left there for its next recipe.
@@ -96,7 +96,7 @@ def write_recipe(
 
 
 def _refuse(child: ChildFiles, recipe: Recipe) -> None:
-    """Raise DiagnosticError for a child with types of its own, and without llama.cpp."""
+    """Raise DiagnosticError if sub-blocks of the child have storage types already, or if llama.cpp is not installed."""
     own = dict.fromkeys(part.dtype for layer in child.layers for part in layer if part.dtype is not None)
     if own:
         types = ", ".join(f"`{name}`" for name in own)
@@ -211,14 +211,14 @@ def importance_of(child_dir: Path, blocks_NS: Tensor, progress: Progress) -> Imp
 
 
 def _squares(states: Tensor) -> Tensor:
-    """Sum of the squares of each channel, float64."""
+    """Return the sum of the squares of each channel, float64."""
     return states.double().flatten(0, -2).square().sum(0)
 
 
 def in_file(
     importance: Importance, lowered: ChildFiles, engine: Architecture
 ) -> dict[str, NDArray[np.float32]]:
-    """Return an importance matrix by a GGUF file's names, for matrices in the same size, or filled up by the mean."""
+    """Return an importance matrix by a GGUF file's names, without experts'; inputs that the file adds get a matrix's mean."""
     found = {}
     for name, values in importance.items():
         if name not in lowered.weights or ".experts." in name:

@@ -121,7 +121,7 @@ BLOCK = 32
 
 
 def packed(weight: Tensor, precision: Precision) -> Bytes:
-    """Return the blocks of a tensor (..., C) as bytes (..., bytes of a row). Raises ValueError off the grid."""
+    """Return the blocks of a tensor (..., C) as bytes (..., bytes of a row). Raises ValueError if a number is off the grid."""
     rows: Any = weight.flatten(0, -2)
     found = stored_codes(rows, precision, "a matrix")
     codes_N32: NDArray[np.int16] = found.codes.view(-1, BLOCK).numpy().astype(np.int16)
@@ -151,11 +151,11 @@ def tensors_of(path: Path) -> list[Any]:
 
 
 def read_without_arrays(path: Path) -> Any:
-    """Return gguf's reader of a file, whose fields lack arrays. Raises ValueError, IndexError or OverflowError."""
+    """Return gguf's reader, its array fields left empty. Raises ValueError, IndexError or OverflowError for no GGUF file."""
     import gguf
 
     class Reader(gguf.GGUFReader):
-        """Passes over arrays, and slices no memory map: a vocabulary, read item by item, takes longer than all tensors."""
+        """Reader that skips arrays: reading a vocabulary item by item takes longer than all tensors. Slices no memory map."""
 
         @property
         def data(self) -> Any:

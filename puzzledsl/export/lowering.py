@@ -1,6 +1,6 @@
 """Exact rewriting of a child into alternatives that a runtime has.
 
-Every added factor is zero, one, or 32 / 32. Each alternative lists its rewritings as data; this file
+Every number that it multiplies by is zero, one, or 32 * 1/32. Each alternative lists its rewritings as data; this file
 implements them. Shapes: H hidden, N query heads, D head_dim, F intermediate width.
 """
 
@@ -83,13 +83,13 @@ def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
 
 
 def caches_of(child: ChildFiles) -> list[CacheName | None]:
-    """Return the type of each KV cache of a child, by layer."""
+    """Return the type of each KV cache of a child (None: the runtime's usual one), for the layers that have a cache."""
     parts = zip(child.layers, child.sub_blocks, strict=True)
     return [attention.cache for (attention, _), (own, _) in parts if own.cached_heads]
 
 
 def served_caches(child: ChildFiles, runtime: Runtime) -> ServedCaches:
-    """Return the KV caches of a child as a runtime is told of them; one that runs our code is not. Raises as `choose` does."""
+    """Return the types of KV caches to tell a runtime; none if it runs our code, which knows them. Raises as `choose` does."""
     engine = choose(child, runtime)
     cache = next((cache for cache in caches_of(child) if cache is not None), None)
     if cache is None or engine.own_modules:
@@ -128,7 +128,7 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
 
 
 def windows(child: ChildFiles) -> list[int | None]:
-    """Return each layer's window: the shorter of its alternative's and the parent layer's; None without, or if all fits."""
+    """Return each layer's window, the shorter of its alternative's and the parent layer's; None if no window cuts a sequence."""
     shape = _with_short_windows(child)
     return [attention.alone(shape.at(layer)).attended for layer, (attention, _) in enumerate(child.layers)]
 
@@ -211,7 +211,7 @@ def _with_zeros(child: ChildFiles, wanted: Callable[[_Layer], Mapping[str, tuple
 def pad_widths(
     child: ChildFiles, wanted: Callable[[int], int], *, quantised_only: bool = False
 ) -> ChildFiles:
-    """Pad each FFN, or each quantised one, with zero channels to the wanted width."""
+    """Pad each dense FFN (`quantised_only`: each quantised one) with zero channels to `wanted(width)`."""
     layers = []
     for layer in split(child):
         width, kept = layer.ffn.alone(layer.own).channels, quantised_only and layer.ffn.dtype is None
@@ -246,7 +246,7 @@ def split(child: ChildFiles) -> list[_Layer]:
 
 
 def joined(child: ChildFiles, layers: list[_Layer]) -> ChildFiles:
-    """Return the child with these layers."""
+    """Return the child with these layers in place of its own."""
     family = FAMILIES[child.shape.family]
     others = {k: w for k, w in child.weights.items() if not k.startswith(f"{family.layers}.")}
     embedding = f"{family.embedding}.weight"

@@ -1,11 +1,11 @@
 """Verification of a child in every engine against a float64 reference: equal logits, and equal tokens with the KV cache.
 
-A quantised GGUF file has its weights compared with the child's; then llama.cpp is compared with those weights in float64.
-llama.cpp rounds activations to 8 bits where it multiplies by quantised matrices. The measure of that is its own `q8_0` file of
-the same dequantised weights, whose further rounding is small; unquantised files have none, and must equal the reference.
+The weights of a quantised GGUF file are compared with the child's, and llama.cpp's logits with those of a float64 model of the
+same dequantised weights. llama.cpp rounds activations to 8 bits where it multiplies by quantised matrices, so its error may be
+some times that of a `q8_0` file of the same weights. Unquantised files have no such error, and must equal the reference.
 
-Where a child rounds keys and values, engines do, too. A float32 number beside the middle of two values is rounded to another
-than its float64 one is, and llama.cpp rounds queries as well; the measure of that is what rounding does to the reference.
+Where a child rounds keys and values, engines do, too. Near the middle between two values, float32 and float64 may round to unlike
+ones, and llama.cpp rounds queries as well. Logits may thus differ by some times what rounding changes in the reference.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Read(NamedTuple):
 
 
 def read_gguf(path: Path, child: ChildFiles) -> Read:
-    """Return the child with the weights of a file made of it, float32 when read, and no storage types. Raises DiagnosticError."""
+    """Return a child with a GGUF file's weights (float32, no storage types), and with its own. Raises DiagnosticError."""
     try:
         tensors = {tensor.name: tensor for tensor in tensors_of(path)}
     except (ValueError, IndexError, OverflowError) as error:
@@ -87,13 +87,13 @@ def _unlike_tensor(place: Place, tensor: Any, shape: tuple[int, ...]) -> str:
 
 
 AS_ITS_OWN = 3.0
-"""Factor by which the relative error may exceed that of llama.cpp's `q8_0`; on tiny children up to 2.0 (iq4_xs)."""
+"""Greatest relative error as a multiple of that of llama.cpp's `q8_0`; tiny children reached 2.0 (iq4_xs)."""
 ROUNDED = 0.5
-"""Distance of a weight from the child's, relative to its norm, that rounding may explain. Of another matrix it is about 1.4."""
+"""Greatest distance of a weight from the child's, relative to its norm, by rounding. An unrelated matrix is at about 1.4."""
 
 
 def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult:
-    """Run a GGUF file of the model of a directory in llama.cpp. Raises DiagnosticError: NotThisChild, no model."""
+    """Compare a GGUF file in llama.cpp with the model of a directory. Raises DiagnosticError: NotThisChild, no model."""
     child = open_model(directory)
     found, own = read_gguf(file, child)
     if strange := _unlike(found, own):
@@ -122,7 +122,7 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
 
 
 def _unlike(found: ChildFiles, own: ChildFiles) -> str:
-    """The weight that is farthest from the child's, in words; empty where rounding explains the distance of each."""
+    """Return a sentence on the weight that is farthest from the child's; empty if rounding explains every distance."""
     far = {name: _distance(found.weights[name].read(), weight.read()) for name, weight in own.weights.items()}
     name = max(far, key=far.__getitem__)
     if far[name] <= ROUNDED:
@@ -154,7 +154,7 @@ def prepare(
     encode: Encode | None = None,
     words: bool = True,
 ) -> Path:
-    """Write the child for one engine below `folder`; returns what to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
+    """Write the child for one engine below `folder`; return the path to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
 
     `encode` makes the bytes of a GGUF file's tensors; default: from the weights. Without `words` such a file has no tokenizer: it
     is sooner written, and can be timed. What the engine is to be told of KV caches is written beside it (`caches_beside`).
@@ -180,7 +180,7 @@ def prepare(
 
 
 def caches_beside(path: Path) -> ServedCaches:
-    """Return the KV caches of a model that `prepare` wrote; of another file, which has no types, unrounded ones."""
+    """Return the types of KV caches that `prepare` noted beside a model; none for a file without such a note."""
     if not _beside(path).is_file():
         return ServedCaches("")
     found: dict[str, Any] = json.loads(_beside(path).read_text("utf-8"))
@@ -265,7 +265,7 @@ def _moved_by_caches(
     prompts: Sequence[Sequence[int]],
     expected: Sequence[tuple[Array, list[int]]],
 ) -> float:
-    """Return how far rounding keys and values moves the reference's logits; 0 for a child that does not."""
+    """Return the greatest change of a reference's logit by rounding keys and values; 0 for a child that does not round them."""
     if not any(caches_of(child)):
         return 0.0
     config: Any = child_config(directory)
@@ -283,7 +283,7 @@ def compare(
     expected: Sequence[tuple[Array, list[int]]],
     slack: float = 0.0,
 ) -> EngineResult:
-    """Compare one model's answers with the reference's, prompt by prompt; `slack`: what rounding keys and values changes."""
+    """Compare one model's answers with the reference's; `slack`: greatest change of a logit by rounding keys and values."""
     delta = largest = 0.0
     same = tokens = 0
     for prompt, (logits, greedy) in enumerate(expected):

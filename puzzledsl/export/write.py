@@ -47,11 +47,11 @@ from puzzledsl.models.precision.gptq import Codes, stored_codes
 
 WORD = 32
 Types = Mapping[str, Precision]
-"""Weight's name -> storage type, with the size of its groups alone."""
+"""Weight's name -> storage type, with a single size of groups: that of this weight's rows."""
 
 
 def mlx_types(weights: Mapping[str, LazyTensor], types: Mapping[str, PrecisionName]) -> dict[str, Precision]:
-    """Return the storage types of weights before their rows are filled up with zeros, which would change their groups."""
+    """Return the storage types of weights, with the size of groups that their rows have before zeros are appended to them."""
     found = {}
     for name, dtype in types.items():
         size = PRECISIONS[dtype].group(weights[name].shape[-1])
@@ -61,7 +61,7 @@ def mlx_types(weights: Mapping[str, LazyTensor], types: Mapping[str, PrecisionNa
 
 
 def mlx_quantization(types: Types) -> dict[str, Any]:
-    """Return the `quantization` of config.json: the sizes of each module, and some for a model that has no others."""
+    """Return `quantization` of config.json: bits and size of groups by module, and defaults that each module overrides."""
     modules = {
         name.removesuffix(".weight"): {"group_size": precision.groups[0], "bits": precision.bits}
         for name, precision in types.items()
@@ -334,7 +334,7 @@ def write_export(
 def _card(
     child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runtime, engine: Architecture
 ) -> str:
-    """The child's own card with what is different in this copy; empty where the child has no card."""
+    """Return the child's own card and what is different in this copy; empty if the child has no card."""
     path = child_dir / "README.md"
     if not path.is_file():
         return ""

@@ -58,7 +58,7 @@ def layer_of(entry: Mapping[Any, Any], own: Shape) -> Layer:
 
 
 def entry_of(alternative: Alternative, shape: Shape) -> dict[str, Any]:
-    """Return the fields of an alternative's entry, its types among them."""
+    """Return an alternative's entry in a layer of this shape, with its types; `to_block_configs` adds other keys."""
     types = {DTYPE: alternative.dtype, CACHE: alternative.cache}
     stored = {key: name for key, name in types.items() if name is not None}
     if not alternative.in_families:
@@ -114,7 +114,7 @@ class BadEntry(ValueError):
 
 
 def from_entry(sub_block: SubBlock, entry: Mapping[str, Any], shape: Shape) -> Alternative:
-    """Return the alternative of an entry, `parent` by the parent's size. Raises KeyError, TypeError, ValueError (BadEntry)."""
+    """Return an entry's alternative, `parent` if its size is the parent's. Raises KeyError, TypeError, ValueError (BadEntry)."""
     if (module := entry.get("module")) is not None:
         kind = KINDS[sub_block].get(module) if isinstance(module, str) else None
         if kind is None or kind.in_families:
@@ -139,7 +139,7 @@ def _in_types(alternative: Alternative, dtype: Any, cache: Any) -> Alternative:
 
 
 def _fields(sub_block: SubBlock, entry: Config, shape: Shape) -> dict[str, Any]:
-    """Return the LAYER_FIELDS that an entry says. Raises BadConfig."""
+    """Return the LAYER_FIELDS that an entry sets, with values. Raises BadConfig."""
     kind = KIND_FIELDS[sub_block]
     if entry.flag("no_op") or entry.flag("replace_with_linear"):
         return {kind: "none" if entry.flag("no_op") else "linear"}
@@ -166,7 +166,7 @@ def _fields(sub_block: SubBlock, entry: Config, shape: Shape) -> dict[str, Any]:
 
 
 def alternative_of(sub_block: SubBlock, own: Shape, base: Shape) -> Alternative:
-    """Return the alternative to a sub-block of the layer `base` that makes it one of the layer `own`."""
+    """Return the alternative that makes the layer `own`'s sub-block of the layer `base`'s; `parent` if they are alike."""
     parent = PARENTS[sub_block]
     made: Alternative
     match own.mixer if sub_block == "attention" else own.ffn:
@@ -189,7 +189,7 @@ def alternative_of(sub_block: SubBlock, own: Shape, base: Shape) -> Alternative:
 
 
 def on_base(alternative: Alternative, shape: Shape) -> Alternative:
-    """Return an alternative of a parent's layer of a `shape` as the base family's; itself if the parent is no child."""
+    """Return an alternative to a parent's layer as one to the base family's layer; itself if the parent is no child."""
     if shape.base is None or not alternative.in_families or alternative.sub_block not in SUB_BLOCKS:
         return alternative
     own = replace(shape, **(alternative.changes(shape) or {}))
@@ -207,7 +207,7 @@ _USED_IF: Mapping[str, tuple[str, ...]] = {
     "mixer": ("heads", "kv_heads", "head_dim", "window", "window_sinks", "rope"),
     "ffn": ("intermediate", "experts", "top_k", "expert_width", "shared_width"),
 }
-"""Field of a sub-block's kind -> sizes that nothing uses in a layer with a matrix, or nothing, there."""
+"""Field with a sub-block's kind -> sizes that are unused in a layer where that kind is `linear` or `none`."""
 
 
 def is_child(content: Mapping[str, Any]) -> bool:
@@ -229,13 +229,13 @@ def base_content(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(blocks: Sequence[Mapping[SubBlock, Mapping[str, Any]]], part: SubBlock, name: str) -> list[int]:
-    """Return a size of every layer that has a possible one; `layers_of_child` refuses the others."""
+    """Return the possible values of the size `name` in all layers; `layers_of_child` refuses impossible ones."""
     found = (block[part].get(name) for block in blocks)
     return [n for n in found if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= MAX_SIZE]
 
 
 def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...]:
-    """Return the alternatives of each layer, to those of the base family. Raises BadConfig."""
+    """Return each layer's alternatives to the base family's layer. Raises BadConfig."""
     blocks = _entries(content)
     if len(blocks) != base.layers:
         raise BadConfig(f"{BLOCKS} has {len(blocks)} layers, and num_hidden_layers is {base.layers}")
@@ -251,7 +251,7 @@ def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...
 
 
 def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
-    """Return the shape of a child as a parent. Raises BadConfig, for a sub-block that a parent cannot have as well."""
+    """Return a child's shape when it is a parent. Raises BadConfig, also for a sub-block that a parent cannot have."""
     layers = []
     for index, (pair, own) in enumerate(zip(layers_of_child(content, base), base.each, strict=True)):
         layer = {name: getattr(own, name) for name in LAYER_FIELDS}
@@ -268,7 +268,7 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
 
 
 def _alike(layers: Sequence[dict[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Give the sizes that a layer does not use the most frequent value of those that do, so that equal layers are equal."""
+    """Set sizes that a layer does not use to the commonest values among layers that do, so that layers alike are equal."""
     for kind, fields in _USED_IF.items():
         unused = [layer for layer in layers if layer[kind] in ("linear", "none")]
         used = [layer for layer in layers if layer[kind] not in ("linear", "none")]
@@ -279,7 +279,7 @@ def _alike(layers: Sequence[dict[str, Any]]) -> Sequence[Mapping[str, Any]]:
 
 
 def _entries(content: Mapping[str, Any]) -> list[dict[SubBlock, dict[str, Any]]]:
-    """Return the entries of all layers with every field that is read; widths are `intermediate_size`. Raises BadConfig."""
+    """Return all layers' entries without nulls, with `ffn_mult` converted to `intermediate_size`. Raises BadConfig."""
     blocks = content.get(BLOCKS)
     if not isinstance(blocks, list):
         raise BadConfig(f"{BLOCKS} is {'missing' if BLOCKS not in content else shown(blocks)}")

@@ -23,7 +23,7 @@ class BadConfig(ValueError):
 
 
 def checkpoints_beside(path: Path, given: str) -> list[str]:
-    """Return the directories with config.json where `path` would be, written as it was `given`."""
+    """Return the directories beside `path` that have a config.json, written as `given` writes `path`; `path` need not exist."""
     try:
         found = sorted(p.name for p in path.parent.iterdir() if (p / "config.json").is_file())
     except (OSError, ValueError):  # no such directory; a name that no file can have
@@ -32,7 +32,7 @@ def checkpoints_beside(path: Path, given: str) -> list[str]:
 
 
 def config_content(path: Path) -> dict[str, Any] | None:
-    """Read a config.json; None if there is no such file. Raises BadConfig for one that is no JSON object."""
+    """Read a config.json; None if there is no such file. Raises BadConfig if it is unreadable, too large or no JSON object."""
     try:
         if not path.is_file():
             return None
@@ -73,26 +73,26 @@ class Config(Record):
         return self.whole(key, high) if key in self.content else absent
 
     def optional(self, key: str, absent: int, null: int, high: int = MAX_SIZE, low: int = 1) -> int:
-        """Return a whole number; a missing field has one default, an explicit null another."""
+        """Return a whole number; `absent` if the field is missing, `null` if it is null."""
         if key not in self.content:
             return absent
         return null if self.content[key] is None else self.whole(key, high, low)
 
     def check_number(self, key: str, high: float) -> None:
-        """Refuse a field that is there and no number from -high to high, written with a point."""
+        """Raise BadConfig if the field is there and is no float (`7.0`, not `7`) from -high to high."""
         value = self.content.get(key, 0.0)
         if not isinstance(value, float) or not -high <= value <= high:
             raise BadConfig(f"{key} is {shown(value)}")
 
     def flag(self, key: str, absent: bool = False) -> bool:
-        """Return a truth value."""
+        """Return true or false; `absent` if the field is missing."""
         value = self.content.get(key, absent)
         if not isinstance(value, bool):
             raise BadConfig(f"{key} is {shown(value)}")
         return value
 
     def flags(self, key: str, count: int) -> tuple[bool, ...] | None:
-        """Return a list of at least `count` zeros and ones, one a layer; None if missing or null."""
+        """Return the first `count` of a list of zeros and ones, one a layer, as truth values; None if missing or null."""
         value = self.content.get(key)
         if value is None:
             return None
@@ -114,7 +114,7 @@ class Config(Record):
         return tuple(value)
 
     def indices(self, key: str, count: int) -> tuple[int, ...]:
-        """Return a list of indices of `count` layers; empty if the field is missing or null."""
+        """Return a list of layer indices, each below `count`; empty if the field is missing or null."""
         value = self.content.get(key)
         if value is None:
             return ()
@@ -155,7 +155,7 @@ def by_pattern(letters: str) -> list[Mapping[str, str]]:
 
 
 def laid_out(shape: Shape, rules: Mapping[str, Any]) -> Shape:
-    """Return the shape whose layers differ as these layer arguments of a literal say. Raises KeyError as `by_pattern`."""
+    """Return the shape with layers as a literal's `rules` say (`pattern`, `full_every`, …). Raises KeyError as `by_pattern`."""
     layers: list[dict[str, Any]] = [{} for _ in range(shape.layers)]
 
     def put(key: str, values: list[Any]) -> None:
@@ -178,7 +178,7 @@ def laid_out(shape: Shape, rules: Mapping[str, Any]) -> Shape:
 
 
 def canonical(shape: Shape) -> Shape:
-    """Return the shape without the sizes that no layer uses, so that equal parents have equal shapes."""
+    """Return the shape with sizes that no layer uses set to 0 or None, so that equal parents have equal shapes."""
     kinds = [own for own, _ in shape.kinds()] if shape.by_layer or shape.base else [shape]
     mixers, channels = {own.mixer for own in kinds}, {own.ffn for own in kinds}
     unused: dict[str, Any] = {} if mixers & {"mamba2", "delta_net"} else {"state": None}
@@ -191,12 +191,12 @@ def canonical(shape: Shape) -> Shape:
 
 
 def windowed(shape: Shape, kinds: Sequence[str], window: int) -> Shape:
-    """Return the shape whose layers of kind `sliding_attention` see `window` tokens."""
+    """Return the shape whose layers of kind `sliding_attention` see `window` tokens, and the others all."""
     return shape.with_layers([{"window": window if kind == KINDS[1] else None} for kind in kinds])
 
 
 def channel_mixers(config: Config, layers: int) -> list[str]:
-    """Return each layer's FFN: a mixture, but for those of `mlp_only_layers` and those that `decoder_sparse_step` skips."""
+    """Return `moe` or `dense` for each layer: `dense` in `mlp_only_layers` and where `decoder_sparse_step` skips a layer."""
     sparse = every(layers, config.given("decoder_sparse_step", 1))
     dense = config.indices("mlp_only_layers", layers)
     return ["moe" if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]

@@ -16,7 +16,7 @@ EXPERTS = ("experts", "top_k", "expert_width", "shared_width")
 
 
 def _read(config: Config, sizes: dict[str, Any], *, experts: int = 0, top_k: int = 0, ffn: str = "") -> Shape:
-    """Return the shape. Numbers are transformers' defaults; 0 experts: no mixtures. `ffn`: of all layers, if it is the same."""
+    """Return the shape. `experts`, `top_k`: defaults; 0 experts: no mixtures. `ffn`: kind of all FFNs; empty: by layer."""
     if experts:
         sizes |= {
             "experts": config.given("num_experts", experts),

@@ -8,14 +8,14 @@ from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes
 
 
 def _mistral(config: Config, sizes: dict[str, Any]) -> Shape:
-    """A window in every layer."""
+    """Read Mistral: a window in every layer; none if `sliding_window` is null."""
     silent = config.content.get("sliding_window", 0) is None
     window = None if silent else config.optional("sliding_window", 4096, 4096, MAX_WINDOW)
     return Shape(window=window, **sizes)
 
 
 def _qwen(config: Config, sizes: dict[str, Any]) -> Shape:
-    """If it uses windows, `layer_types`, or the layers from `max_window_layers` on, have one."""
+    """Read Qwen2 or Qwen3: windows, if used, are in layers by `layer_types`, or from `max_window_layers` on."""
     shape = Shape(**sizes)
     if not config.flag("use_sliding_window"):
         return shape
@@ -27,12 +27,12 @@ def _qwen(config: Config, sizes: dict[str, Any]) -> Shape:
 
 
 def _phi3(config: Config, sizes: dict[str, Any]) -> Shape:
-    """Queries, keys and values in one projection, and gate and up in another."""
+    """Read Phi-3: a window in every layer if `sliding_window` is set."""
     return Shape(window=config.optional("sliding_window", 0, 0, MAX_WINDOW) or None, **sizes)
 
 
 def _smollm3(config: Config, sizes: dict[str, Any]) -> Shape:
-    """Some layers have no rotary embedding."""
+    """Read SmolLM3: some layers have no rotary embedding; windows, if used, are in these unless `layer_types` says else."""
     shape = Shape(**sizes)
     interval = config.given("no_rope_layer_interval", 4)
     rope = config.flags("no_rope_layers", shape.layers)

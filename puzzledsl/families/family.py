@@ -15,7 +15,7 @@ BIASES = ("attention_bias", "output_bias")
 
 
 class Part(Record):
-    """Attributes of a layer that hold a sub-block's module and its norms; prefixes of their weights as well."""
+    """Attributes of a layer that hold a sub-block's module and its norms. Names of their weights begin with them as well."""
 
     module: str
     before: str | None = None  # the norm of what the module reads; None: it reads the residual stream itself
@@ -58,9 +58,9 @@ class Mixture(Record):
 
 
 class Sizes(Record):
-    """Sizes that transformers takes where a config.json of a family says nothing, and the flags that it has."""
+    """Sizes that transformers takes where a config.json of a family is silent, and rules for reading its fields."""
 
-    flags: tuple[str, ...] = ()  # those of the biases that it may have
+    flags: tuple[str, ...] = ()  # fields for biases that config.json may have
     head_dim: int | None = None  # None: hidden / heads
     kv_heads: int | None = None  # None: all heads
     not_null: tuple[str, ...] = ("head_dim",)  # fields that may be missing and not be null
@@ -81,11 +81,11 @@ class Family(Record):
     prefix: str  # start of its classes' names: `Llama` of LlamaForCausalLM, LlamaAttention, LlamaMLP
     sizes: Sizes = Sizes()  # its usual sizes
     read: Callable[[Config, dict[str, Any]], Shape] = lambda config, sizes: Shape(**sizes)
-    """Return the shape that a config.json describes, from `fields_of` it and what else it says. Raises BadConfig."""
+    """Return the shape that a config.json describes, from its content and its `fields_of`. Raises BadConfig."""
     whole_shape: Callable[[Config], Shape] | None = None
-    """Return the shape of a config.json that names even the sizes in its own way. Raises BadConfig."""
+    """Return the shape that a config.json describes, in place of `read`, where its fields are too unlike. Raises BadConfig."""
     literal: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a shape, and rules for its layers (`families.registry`), where a `shape(…)` does not write them."""
+    """Values that a `shape(…)` literal has without writing them: fields of a shape, and rules for layers (`config.laid_out`)."""
     takes: tuple[str, ...] = ("tied",)
     """Arguments that a `shape(…)` of it takes beside the usual ones (`families.registry`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
@@ -94,9 +94,9 @@ class Family(Record):
     whole_heads: bool = False
     """True if the hidden size must be a multiple of the number of query heads, whatever their width."""
     quantised: tuple[str, ...] = ()
-    """Methods of quantisation that its published weights have and that are read."""
+    """Values of `quant_method` in config.json whose weights can be read, beside unquantised ones."""
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Projection of a sub-block whose rows are several canonical ones', in order -> these."""
+    """Projection of a sub-block that joins several -> the canonical projections whose rows it has, in order."""
     layers: str = "model.layers"
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"
@@ -133,7 +133,7 @@ class Family(Record):
 
 
 def fields_of(family: Family, config: Config) -> dict[str, Any]:
-    """Return what nearly all families name alike: the sizes, `tied`, biases, and what is the same in all models of the family."""
+    """Return fields of a Shape from names that nearly all families share, and those that the family fixes. Raises BadConfig."""
     told = family.sizes
     for name in told.not_null:
         if name in config.content and not config.has(name):
@@ -158,7 +158,7 @@ def fields_of(family: Family, config: Config) -> dict[str, Any]:
 
 
 def experts_fields(config: Config, *, experts: int, top_k: int) -> dict[str, Any]:
-    """Return the kind and counts of a mixture, by default `experts` and `top_k`, under either name that checkpoints have."""
+    """Return `ffn`, `experts` and `top_k` of a mixture; the arguments are defaults. Raises BadConfig if two names disagree."""
     names = [name for name in ("num_experts", "num_local_experts") if name in config.content]
     counts = [config.whole(name, MAX_EXPERTS) for name in names] or [experts]
     if len(set(counts)) > 1:

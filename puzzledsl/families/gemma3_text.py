@@ -9,11 +9,11 @@ UNSUPPORTED = {
     "attn_logit_softcapping": (),
     "use_bidirectional_attention": (False,),
 }
-"""Fields of the models before and beside Gemma 3, which none of its published checkpoints sets -> values that do not use them."""
+"""Field that is not supported, and that no published Gemma 3 sets -> its values, beside null, that are accepted."""
 
 
 DEFAULTS = {"num_attention_heads": 8, "vocab_size": 262_208}
-"""Sizes that the text part of published models of 4B leaves to transformers' class."""
+"""Sizes missing in the text part of published 4B models, with the values that transformers' class takes."""
 
 
 def _read(config: Config) -> Shape:

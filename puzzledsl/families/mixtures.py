@@ -11,7 +11,7 @@ MAX_CLAMP = 1e6
 
 
 def _gpt_oss(config: Config, sizes: dict[str, Any]) -> Shape:
-    """Attention with sinks and biases, windows in every other layer; clamped gated experts with biases."""
+    """Read gpt-oss: attention with sinks and biases, windows in every other layer; clamped gated experts with biases."""
     for name in ("swiglu_alpha", "swiglu_limit"):
         config.check_number(name, MAX_CLAMP)
     bias = config.flag("attention_bias", True)
@@ -25,7 +25,7 @@ def _gpt_oss(config: Config, sizes: dict[str, Any]) -> Shape:
 
 
 def _qwen3_moe(config: Config, sizes: dict[str, Any]) -> Shape:
-    """Qwen3's attention; a softmax router over gated experts in all layers or in some."""
+    """Read Qwen3-MoE: Qwen3's attention; a softmax router over gated experts in all layers or in some."""
     uses = config.flag("use_sliding_window")
     shape = Shape(
         window=config.optional("sliding_window", 4096, 0, MAX_WINDOW) or None if uses else None,

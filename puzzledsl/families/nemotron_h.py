@@ -63,7 +63,7 @@ def _read(config: Config) -> Shape:
 
 
 def _pattern(config: Config) -> str:
-    """Return a letter a layer, from either of the two fields that say it."""
+    """Return one letter a layer, from `layers_block_type` or, without it, `hybrid_override_pattern`. Raises BadConfig."""
     words = config.content.get("layers_block_type")
     if words is None:
         pattern = config.content.get("hybrid_override_pattern")

@@ -39,7 +39,7 @@ UNSUPPORTED = {
     "neither is supported"
 }
 """Start of a `model_type` that is not supported -> the reason."""
-MAX_ALL_EXPERTS = 1 << 18  # each has weights with names, which are listed
+MAX_ALL_EXPERTS = 1 << 18  # in all layers; the weights of each are listed by name
 
 
 def read_config(path: Path) -> Shape | None:
@@ -106,7 +106,7 @@ def _possible(shape: Shape) -> Shape:
 
 
 def impossible(shape: Shape) -> tuple[str, str] | None:
-    """Return the argument that is wrong in a shape that no model can have, and the reason; None if one can."""
+    """Return the wrong argument and the reason for a shape that no model can have; None for a possible shape."""
     if (experts := sum(own.experts for own in shape.each if own.ffn == "moe")) > MAX_ALL_EXPERTS:
         why = f"{experts:,} experts in all layers are more than {MAX_ALL_EXPERTS:,}, which no model has"
         return "experts", why
@@ -130,7 +130,7 @@ def impossible(shape: Shape) -> tuple[str, str] | None:
 USUAL = ("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 """Arguments that a literal of every family takes."""
 FLAGS = ("tied", "attention_bias", "output_bias", "mlp_bias", "qk_norm")
-"""Arguments that a literal may repeat where its family has always the same."""
+"""Arguments that a literal may write with the value that its family always has, even if the family does not take them."""
 
 
 class BadLiteral(ValueError):
@@ -195,7 +195,7 @@ def _kinds(family: Family, written: Mapping[str, Any]) -> tuple[set[str], set[st
 
 
 def shape_of_literal(family: Family, written: Mapping[str, Any]) -> Shape:
-    """Return the shape of a literal's `written` arguments, `needed` ones among them; kv_heads is heads. Raises BadLiteral."""
+    """Return the shape of a literal; `written` has all `needed` arguments, and kv_heads is heads if absent. Raises BadLiteral."""
     rules = {**family.literal, **written}
     if (pattern := rules.get("pattern")) is not None:
         _check_pattern(pattern, rules.get("layers"))
@@ -302,7 +302,7 @@ def _kinds_of(family: Family, rope: Mapping[str, Any], shape: Shape) -> Iterator
 
 
 def _number(rope: Mapping[str, Any], name: str) -> float:
-    """Return a number above 0."""
+    """Return field `name` of a rotary embedding, a number above 0. Raises BadConfig."""
     value = rope.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MAX_NUMBER:
         what = "missing" if name not in rope else shown(value)

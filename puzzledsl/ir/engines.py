@@ -53,13 +53,13 @@ def _no_window(reason: str) -> dict[str, Any]:
 
 
 def _precisions(format: str, what: str) -> dict[str, Any]:
-    """Return the storage types of a format, and what says that it has no others."""
+    """Return fields of an Architecture: the storage types of `format`, and the sentence that names them where one is lacking."""
     names = tuple(p.name for p in PRECISIONS.values() if p.format == format)
     return {"precisions": names, "no_precision": f"{what} has " + ", ".join(f"`{name}`" for name in names)}
 
 
 def _caches(runtime: str, title: str) -> dict[str, Any]:
-    """Return the types of a runtime's KV cache, and what says that it has no others."""
+    """Return fields of an Architecture: a runtime's types of KV caches, the sentence for others, and if all layers share one."""
     names = tuple(cache.name for cache in CACHES.values() if runtime in cache.flags)
     said = f"{title} has " + ", ".join(f"`{name}`" for name in names)
     return {"caches": names, "no_cache": said, "one_cache": runtime not in SKIPPED}
@@ -92,7 +92,7 @@ _NAS: dict[str, Any] = {
     "needs_attention": True,
     "as_family": "llama",
 }
-"""Answers of architectures that were made for children of Puzzle."""
+"""Fields of architectures that were made for children of Puzzle."""
 NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",

@@ -21,7 +21,7 @@ _FACTS: Mapping[str, Callable[[Alternative, Shape], int]] = {
 
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
-    """Return a figure of an alternative in a layer of `shape`, 0 if it lacks it. Raises ValueError for a name that is none."""
+    """Return a figure of an alternative in a layer of `shape`; 0 if it has none. Raises ValueError for an unknown `attribute`."""
     if attribute not in _FACTS:
         raise ValueError(f"no attribute {attribute!r}")
     return _FACTS[attribute](alternative, shape)
@@ -33,7 +33,7 @@ def fixed_params(shape: Shape, *, untied: bool = False) -> int:
 
 
 def untied_params(shape: Shape, embedding: str, head: str) -> int:
-    """Return the parameters of the second matrix that a child has whose ends, by name, have types that untie them."""
+    """Return the parameters of the second matrix that a child has if `embedding` and `head`, by name, untie tied ends; else 0."""
     return fixed_params(shape, untied=embedding != head) - fixed_params(shape)
 
 
@@ -77,7 +77,7 @@ def _has(own: Shape, name: str) -> bool:
 
 
 def layer_kinds(shape: Shape) -> list[str]:
-    """Return a line for each kind of layer, such as `layers 0..4: window 1,024`; none for alike layers with dense FFNs."""
+    """Return a line for each kind of layer, such as `layers 0..4: window 1,024`; no line if all are alike, with dense FFNs."""
     kinds = [*shape.kinds()]
     names = Shape.model_fields.keys() - {"by_layer", "base"}
     differing = {name for name in names if len({getattr(own, name) for own, _ in kinds}) > 1}
@@ -141,7 +141,7 @@ def can_drop(layers: Sequence[LayerChoice], shape: Shape) -> list[bool]:
 
 
 def runs_to_drop(layers: Sequence[LayerChoice], shape: Shape, lengths: tuple[int, int] | None) -> list[Run]:
-    """Every run of some lengths (from, to) that a space can drop, first layers ascending; none without lengths."""
+    """Return the runs of layers that a space can drop, of `lengths` (from, to), first layers ascending; none if that is None."""
     if lengths is None:
         return []
     droppable = can_drop(layers, shape)
@@ -154,10 +154,10 @@ def runs_to_drop(layers: Sequence[LayerChoice], shape: Shape, lengths: tuple[int
 
 
 def counted_runs(dropped: Sequence[bool], measured: Collection[Run]) -> list[Run]:
-    """The measured runs that a child's score has in place of their layers. `dropped[layer]`: no sub-block is left.
+    """Return the measured runs that count in a child's score in place of their layers. `dropped[layer]`: no sub-block is left.
 
-    Dropped layers in a row count as one run. Of more than the longest that was measured, so many count as one, then the count
-    begins anew. Of a run that was not measured, so do as many of its first layers as were; the others are scored one by one.
+    Consecutive dropped layers are cut, from the first, into runs of at most the longest measured length. Of such a run, the
+    longest measured run with the same first layer counts, if there is one; its other layers are scored one by one.
     """
     longest = max((length for _, length in measured), default=1)
     found, first = [], 0

@@ -22,7 +22,7 @@ _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
 
 
 def _dtype(doc: str, default: str | None = "bf16", *more: str, **facts: Any) -> Any:
-    """Return a setting that is a number type; unwritten, it is the usual one of the peaks or that of others."""
+    """Return a setting that takes a number type of DTYPES or `more`. `default` None: the same type as another setting."""
     return setting(doc, default=default, shown="", words=(*DTYPES, *more), noun="dtype", **facts)
 
 
@@ -35,7 +35,7 @@ def _time(*usual: int) -> dict[str, Any]:
 
 
 def _stated(doc: str, word: str, unit: Dimension) -> Any:
-    """Return a setting that gives scenarios a metric where it is there."""
+    """Return an optional setting, such as a price, that gives scenarios one more metric if it is written."""
     return setting(doc, word=word, unit=unit, default=None, at_least=0, left_out=True)
 
 

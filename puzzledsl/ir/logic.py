@@ -64,12 +64,12 @@ def layers_of_term(term: Term) -> tuple[int, ...]:
 
 
 def unbounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct) -> Logic:
-    """Return a figure without its bounds: equal for two bounds on the same figure."""
+    """Return a figure with its bounds removed: statements that bound the same figure become equal."""
     return figure.model_copy(update={"at_least": 0, "at_most": None})
 
 
 def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
-    """Return the truth of a formula, None if other layers decide. Raises ValueError for a comparison of facts."""
+    """Return the truth of a formula for known choices `layers`; None if others decide. Raises ValueError for sums of facts."""
 
     def truth(part: Logic) -> Truth:
         return holds(part, layers)
@@ -105,7 +105,7 @@ def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
 
 
 def all_of(values: Sequence[Truth]) -> Truth:
-    """Return the truth of a conjunction."""
+    """Return the truth of a conjunction; None if unknown values decide."""
     return False if False in values else None if None in values else True
 
 
@@ -123,7 +123,7 @@ def within(found: Interval, least: int, most: int | None) -> Truth:
 
 
 def runs(values: Sequence[Truth]) -> Interval:
-    """Return the fewest and the most runs of true values."""
+    """Return the fewest and the most runs of true values that are possible, as None may be true or false."""
     ends: dict[bool, Interval] = {False: (0, 0)}
     for value in values:
         following: dict[bool, Interval] = {}
@@ -136,7 +136,7 @@ def runs(values: Sequence[Truth]) -> Interval:
 
 
 def longest(values: Sequence[Truth]) -> Interval:
-    """Return the least and the greatest length of the longest run of true values."""
+    """Return the least and the greatest possible length of the longest run of true values, as None may be true or false."""
     held = ([value is True for value in values], [value is not False for value in values])
     least, most = (max((len([*run]) for holds, run in groupby(each) if holds), default=0) for each in held)
     return least, most
@@ -181,7 +181,7 @@ def compared(ends: tuple[Fraction, Fraction], op: str, bound: Fraction) -> Truth
 
 
 def _ends(term: Term, choice: AnyChoice | None) -> Sequence[Fraction]:
-    """Return what one layer adds to a term: a value, or the ends of what it may be."""
+    """Return what one layer adds to a term: one value; or, if `choice` is None, the least and the greatest that are possible."""
     match term:
         case nodes.CountTerm(sub_block=part, alternatives=names):
             if choice is not None:

@@ -45,16 +45,16 @@ class Engine(Record):
 
     @property
     def dtype(self) -> str:
-        """The data type unless said."""
+        """The default data type: the first of `weights`."""
         return next(iter(self.weights))
 
     @property
     def caches(self) -> tuple[str, ...]:
-        """The types in which it stores keys and values."""
+        """Words of the types in which the engine stores keys and values; `full` is its usual one."""
         return (FULL, *(cache.name for cache in CACHES.values() if self.name in cache.flags))
 
 
-TORCH = "torch"  # The engine unless said: Transformers' modules in PyTorch, in this process.
+TORCH = "torch"  # The default engine: Transformers' modules in PyTorch, in this process.
 ENGINES: Mapping[str, Engine] = {
     engine.name: engine
     for engine in (
@@ -95,7 +95,7 @@ def engine_words(kind: str) -> tuple[str, ...]:
 
 
 class Recipe(Record):
-    """A recipe.
+    """A whole-file recipe of llama.cpp's quantiser.
 
     `file_type`: its number in `llama_ftype`. `bits`: of a weight in its main storage type. `block`: numbers of a block of that
     type, of which rows must be multiples.
@@ -141,13 +141,13 @@ class Rung(Record):
 
     @property
     def name(self) -> str:
-        """`iq4_nl, head iq4_nl, weighed`."""
+        """The file's name in reports, such as `iq4_nl, head iq4_nl, weighed`."""
         head = f", head {self.head}" if self.head else ""
         return f"{self.recipe.name}{head}{', weighed' if self.weighed else ''}"
 
     @property
     def command(self) -> str:
-        """The command that makes it of the parent's file."""
+        """The shell command that makes the file from the parent's GGUF file."""
         matrix = "--imatrix imatrix.gguf " if self.weighed else ""
         head = f"--output-tensor-type {self.head} --token-embedding-type {self.head} " if self.head else ""
         return f"llama-quantize {matrix}{head}parent.gguf {self.recipe.name}.gguf {self.recipe.name}"

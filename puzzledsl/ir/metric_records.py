@@ -21,10 +21,10 @@ Load = Literal["", "p95", "full"]
 class Metric(Record):
     """A figure that `SCENARIO.NAME` gives.
 
-    `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario
-    does not have it; such a metric is that amount for the time of `tokens` generated tokens. `of_costs`: fields of a `Cost`
-    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs. Under traffic it is at `load`,
-    and `costs.metrics` has the formulas of what differs.
+    `better`: less or more of it; empty for the batch. `needs`: the hardware's setting without which a scenario lacks the metric,
+    which is that price or power times the time of `tokens` generated tokens. `of_costs`: the fields of a `Cost` that it sums, in
+    units of `scale` base units, beside the field `constant` of the scenario's costs. `load`: the number of sequences that it is
+    at under traffic, where `costs.metrics` has other formulas.
     """
 
     name: str
@@ -122,7 +122,7 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 BATCH_ALONE, TRAFFIC_ALONE = ("latency", "throughput", "flops"), tuple(name for name, *_ in _TRAFFIC)
 """Metrics that traffic does not have, and those that a batch does not have."""
 TERMS = tuple(m.name for m in _METRICS if not m.needs and m.name not in TRAFFIC_ALONE)
-"""Metrics of a batch that a search's terms are of; those that need a setting are multiples of its latency."""
+"""Metrics that terms of a search can name, with those of TRAFFIC_ALONE; those that need a setting are multiples of latency."""
 PER_SECOND = ("throughput", "max_rate")
 """Metrics that are an amount divided by a time, so that a bound on one is linear where it stands alone."""
 STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "power": "watts"}
@@ -130,7 +130,7 @@ STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "po
 
 
 def metrics_under(*, traffic: bool) -> Mapping[str, Metric]:
-    """Return the metrics of traffic, or of a batch."""
+    """Return the metrics, by name, of scenarios under traffic, or else of those with batches."""
     other = BATCH_ALONE if traffic else TRAFFIC_ALONE
     return {name: metric for name, metric in METRICS.items() if name not in other}
 
@@ -141,6 +141,6 @@ def place_of(scenario: str, metric: str) -> str:
 
 
 def metric_named(path: str) -> Metric | None:
-    """Return the metric of `chat.memory`; None for a score or a count."""
+    """Return the metric that a path such as `chat.memory` names; None for a name without a scenario, or an unknown metric."""
     scenario, _, name = path.rpartition(".")
     return METRICS.get(name) if scenario else None

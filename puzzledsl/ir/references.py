@@ -90,7 +90,7 @@ def space_of(program: Program, declaration: OfASpace) -> str:
 
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Return the children that answer the tasks and are timed: `full`, else that of `of` and its untrained one."""
+    """Return the children that answer the tasks and are timed: `full`, else the child `of` and the untrained one it came from."""
     return tuple(dict.fromkeys(program.evals[evaluation].full or children_wanted(program, evaluation)))
 
 
@@ -114,7 +114,7 @@ def evaluations_of(program: Program, child: str) -> list[str]:
 
 
 def mentioned_scores(search: Search) -> list[str]:
-    """Return the scores that a search's goals and requirements bound or minimise, in the order written."""
+    """Return the scores in a search's objective, requirements and preferences, in the order written; repeated as they are."""
     return [term.score for term in terms_of(search) if isinstance(term, ScoreTerm)]
 
 
@@ -141,7 +141,7 @@ def without_judges(program: Program, search: str) -> Program:
 
 
 def refined_score(program: Program, search: Search) -> str | None:
-    """Return the score that measured children refit: it predicts what judges measure, else is what the search minimises alone."""
+    """Return the score that measured children refit: a judged requirement's, else the one minimised on text; None without."""
     for requirement in search.requirements:
         if isinstance(requirement, nodes.LinearRequirement) and requirement.judged:
             term = requirement.left.terms[0].term
@@ -154,7 +154,7 @@ def refined_score(program: Program, search: Search) -> str | None:
 
 
 def refined_text(program: Program, search: Search) -> str | None:
-    """Return the data that a refining search measures children on: its own, else its score's."""
+    """Return the data that a refining search measures children on: its own, else its score's; None if it refines no score."""
     score = refined_score(program, search)
     method = None if score is None else program.scores[score].method
     if search.refine is None or not isinstance(method, ReplaceOne):
@@ -193,7 +193,7 @@ def sources_of(data: nodes.Data) -> tuple[nodes.PlainData, ...]:
 
 
 def readers_of(program: Program) -> dict[str, list[str]]:
-    """Return the texts that anything but a judge reads, each with what reads it: ``bld `pieces` ``."""
+    """Return the texts that declarations other than judges read, each with its readers: ``bld `pieces` ``."""
     found: dict[str, list[str]] = {}
     for declared in (program.blds, program.scores, program.searches, program.uptrains, program.evals):
         for name, node in declared.items():

@@ -33,7 +33,7 @@ class Lack(Record):
 
 
 class Fit(Record):
-    """An architecture with everything that it lacks: properties of the model in words, and alternatives."""
+    """An architecture with all that it lacks or rewrites: properties of the model in words, and alternatives."""
 
     architecture: Architecture
     model: tuple[tuple[str, Support], ...]
@@ -41,14 +41,14 @@ class Fit(Record):
 
     @property
     def absent(self) -> tuple[bool, int, int]:
-        """Return whether the family is absent, and how many properties of the model and alternatives are."""
+        """True if the family is absent, the number of absent properties of the model, and that of absent alternatives."""
         model = [what for what, support in self.model if support.kind == "absent"]
         of_layers = sum(lack.support.kind == "absent" for lack in self.lacks)
         return FAMILY in model, len(model), of_layers
 
 
 def fit(runtime: Runtime, shape: Shape, choices: Choices, computation: Computation = USUAL) -> Fit:
-    """Return the first architecture that can run every choice, else that which lacks least; of a child as parent, by its base."""
+    """Return the runtime's architecture that lacks least, the first of equals. A parent that is a child counts by its base."""
     on_bases = [
         ([on_base(a, own) for a in attentions], [on_base(a, own) for a in ffns])
         for (attentions, ffns), own in zip(choices, shape.each, strict=True)
@@ -62,7 +62,7 @@ def fit(runtime: Runtime, shape: Shape, choices: Choices, computation: Computati
 
 
 def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Iterator[Lack]:
-    """Yield the layers where the parent, a child, has the alternative itself, and the other layers."""
+    """Yield the lack in layers where the parent (itself a child) has the alternative, then in others; `kept`: by layer."""
     index = SUB_BLOCKS.index(lack.sub_block)
     for own in (True, False):
         layers = tuple(i for i in lack.layers if (kept[i][index] == lack.alternative) == own)
@@ -111,7 +111,7 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
 
 
 def _others(support: Support, values: Iterable[int]) -> set[int]:
-    """Return the values beside the most frequent one, unless an architecture has several."""
+    """Return all values but the most frequent one; none if `support` is native, as the architecture can mix them."""
     if support == NATIVE:
         return set()
     found = Counter(values)
@@ -123,14 +123,14 @@ def _is_mixture(alone: Shape) -> bool:
 
 
 def zero_attention(architecture: Architecture) -> GqaAttention:
-    """Return the smallest attention that the architecture has in some layers alone."""
+    """Return the smallest attention that the architecture can run in one layer, which stands in for a removed one."""
     return GqaAttention(kv_heads=1, heads=1 if architecture.heads == NATIVE else None)
 
 
 def extra_params(
     architecture: Architecture, found: Lowered, shape: Shape, alternative: Alternative | None = None
 ) -> int:
-    """Return the parameters that a lowered alternative (None: the model) has in excess; padding up to the parent's width."""
+    """Return the parameters that a rewrite adds to an alternative (None: to the model); FFNs are padded to the parent's width."""
     hidden, widest = shape.hidden, MlpFfn(width=max(shape.intermediate, architecture.zero_ffn_width))
     match found.way:
         case "zero_ffn" if isinstance(architecture.width, Lowered):
@@ -156,7 +156,7 @@ def extra_params(
 
 
 def engine_of(hardware: Hardware) -> Engine | None:
-    """Return the engine that models are exported to; None for PyTorch, and for hardware that is not measured."""
+    """Return the engine that models are exported to for measuring; None for PyTorch, and for hardware that is not measured."""
     spec = hardware.spec
     if not isinstance(spec, MeasuredHardware) or spec.engine == TORCH:
         return None
@@ -164,7 +164,7 @@ def engine_of(hardware: Hardware) -> Engine | None:
 
 
 def served_type(program: Program, space: str) -> str | None:
-    """Return the type of weights without one of their own, in which llama.cpp is measured with a space; None unless it is one."""
+    """Return the default type of weights where llama.cpp is measured with a space; None if that is no type, or several."""
     measured = (hardware.spec for _, hardware in measured_in(program, space))
     served = (spec for spec in measured if isinstance(spec, MeasuredHardware))
     found = {spec.dtype for spec in served if spec.engine == "llama_cpp"}
@@ -172,7 +172,7 @@ def served_type(program: Program, space: str) -> str | None:
 
 
 def has_ladder(hardware: Hardware) -> bool:
-    """Return True for hardware whose engine has a ladder."""
+    """Return True for hardware whose engine has a ladder: files that its own quantiser makes are measured beside children."""
     engine = engine_of(hardware)
     return engine is not None and engine.ladder
 
@@ -184,7 +184,7 @@ def is_joined(hardware: Hardware) -> bool:
 
 
 def fit_in(program: Program, space: str, engine: Engine) -> Fit:
-    """Return the engine's architecture for every child of a space, with what it lacks."""
+    """Return the engine's architecture that suits all children of a space best, the parent among them, and what it lacks."""
     here = program.spaces[space]
     parent = program.parents[here.parent]
     choices = [(layer.with_parent().attention, layer.with_parent().ffn) for layer in here.layers]
@@ -192,9 +192,9 @@ def fit_in(program: Program, space: str, engine: Engine) -> Fit:
 
 
 def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int, Alternative] | None:
-    """Return the first attention, and its layer, whose keys and values a hardware does not store in the type that a space says.
+    """Return the first (layer, attention) whose KV cache the hardware does not store in the type that the space says; else None.
 
-    None where the space says nothing of them, and for tables, which have rows of its own alternatives.
+    None, too, if the space names no type of a KV cache, and for tables, which have rows for the space's own alternatives.
     """
     here, spec = program.spaces[space], hardware.spec
     types = {each.kv_cache for layer in here.layers for each in layer.attention}
@@ -209,7 +209,7 @@ def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int,
 
 
 def of_one_cache(space: Space, shape: Shape) -> dict[CacheName | None, Space]:
-    """Return for each type of KV caches the space of the children that have it in all layers; without types that no child has."""
+    """Return, by type of KV cache, the space of the children with this type in all layers; only types that a child can have."""
     held = [
         {a: a.alone(own).cached_heads > 0 for a in c.attention}
         for c, own in zip(space.layers, shape.each, strict=True)

@@ -66,7 +66,7 @@ class CountTerm(Frozen, kind="count"):
 
 
 class _ByChoice(Frozen):
-    """An entry for each choice of layers."""
+    """A table with an entry for each choice of attention and FFN, by canonical names, that holds for all of `layers`."""
 
     attention: tuple[str, ...]
     ffn: tuple[str, ...]
@@ -174,7 +174,7 @@ class Implies(Frozen, kind="implies"):
 
 
 class _Bounded(Frozen):
-    """The ends of a whole number; `at_most` None: no upper limit."""
+    """Bounds on a whole number; `at_most` None: no upper limit."""
 
     at_least: int = 0
     at_most: int | None = None
@@ -246,7 +246,7 @@ def written(requirement: Requirement) -> str:
 
 
 def describe(linear: Linear) -> str:
-    """An objective in words: `kl`, `2 * chat.latency + kl`."""
+    """Return an objective as text: `kl`, `2 * chat.latency + kl`."""
     parts = []
     for weighted in linear.terms:
         factor = "" if weighted.coefficient == 1 else f"{float(weighted.coefficient):.4g} * "
@@ -257,7 +257,7 @@ def describe(linear: Linear) -> str:
 
 
 def describe_term(term: Term) -> str:
-    """A term as it would be written."""
+    """Return a term as a program writes it; a table, which no program writes, in words."""
     match term:
         case MetricTerm(scenario=scenario, metric=metric):
             return f"{scenario}.{metric}"

@@ -1,7 +1,7 @@
 """Meaning of the declarations whose stages train and measure: `bld`, `score`, `uptrain`, `eval`, `export` and `judge`.
 
-A requirement on a figure of a judge is met or missed by a child that was built and measured. Before any is, a search is given a
-first guess: a bound on a score's sum, which measured children move.
+Only a child that was built and measured can meet or miss a requirement on a judge's figure. Before any child is measured, a
+search takes a first guess in its place: a bound on the sum of a score. Measured children then move that bound.
 """
 
 from collections.abc import Callable, Mapping
@@ -195,7 +195,7 @@ ASKED = {
     ),
     "none": Call("No prompts are answered.", node=Prompts),
 }
-"""Prompts of an evaluation that are no file."""
+"""Calls that an evaluation's `prompts` takes in place of a file."""
 
 
 class Eval(Declaration):
@@ -286,8 +286,8 @@ _LEAST = Fraction(1, 1000)
 class JudgedFigure(Record):
     """A figure that `JUDGE.NAME` gives of a child.
 
-    `of_parent`: its bound is a multiple of the parent's (`1.05x`). `guess`: the bound on a summed KL divergence, in nats, that a
-    search begins with for this bound.
+    `of_parent`: its bound is a multiple of the parent's (`1.05x`). `guess`: the function from a bound on the figure to the bound
+    on the summed KL divergence, in nats, that a search begins with.
     """
 
     name: str
@@ -298,7 +298,7 @@ class JudgedFigure(Record):
     example: str = ""
 
     def first(self, bound: Fraction) -> Fraction:
-        """Return the bound on the summed KL divergence that a search begins with."""
+        """Return the bound on the summed KL divergence, in nats, that a search begins with for a `bound` on this figure."""
         return max(_LEAST, self.guess(bound))
 
 
@@ -370,7 +370,7 @@ class Judged(Frozen):
 
     @property
     def record(self) -> JudgedFigure:
-        """The figure."""
+        """The record of the figure, from JUDGED."""
         return JUDGED[self.figure]
 
     @property

@@ -1,1 +1,1 @@
-"""The vocabulary of the language as data: kinds, settings, words and calls. Every other folder reads these tables."""
+"""The vocabulary of the language as data: kinds of declarations, settings, words and calls. All other folders read it."""

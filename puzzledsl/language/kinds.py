@@ -1,6 +1,6 @@
-"""Kinds of declarations with the contents of their heads and bodies, and constructor words with their arguments.
+"""Tables of the kinds of declarations, with their settings, and of constructors such as `gqa(…)`, with their arguments.
 
-They are those of the files of `alternatives/`, of the IR's classes and of a parent's shape.
+They are made of the files in `alternatives/`, of the settings of IR classes, and of the arguments of `shape(…)` below.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ STORAGE = {
         noun="type of a KV cache",
     ),
 }
-"""Arguments of alternatives that are types, named after their fields: of matrices, and of a KV cache."""
+"""Arguments of alternatives that choose storage types of matrices and of the KV cache, by their field in `Alternative`."""
 
 
 def _call(kind: type[Alternative]) -> Call:
@@ -59,7 +59,7 @@ ATTENTION, FFN = ALTERNATIVES["attention"], ALTERNATIVES["ffn"]
 SITES: Mapping[str, Setting] = {
     name: Setting(SPACE_WORDS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
 }
-"""Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
+"""Settings of a space: site (`attention`, `ffn`, `embedding`, `head`) -> the alternatives that it can have."""
 INITIALISERS = {name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields}
 """Alternative -> the ways to make its weights, the default first."""
 _ANY = {word: call for calls in reversed([*ALTERNATIVES.values()]) for word, call in calls.items()}
@@ -67,7 +67,7 @@ _EITHER = Setting("", words=tuple(_ANY), calls=_ANY)
 
 
 def alternatives_of(sub_block: str) -> Setting:
-    """Return what a choice of a sub-block takes; of all where the name is none's."""
+    """Return the setting with the alternatives of a site such as `ffn`; with those of all sites for another name."""
     return SITES.get(sub_block, _EITHER)
 
 
@@ -77,7 +77,7 @@ def pattern_fields(call: Call) -> tuple[str, ...]:
 
 
 def _size(doc: str, *names: str, most: int = MAX_SIZE, default: Any = REQUIRED, shown: str = "") -> Setting:
-    """Return an argument that is a size of a model; `names`: in other tools."""
+    """Return an argument that is a size of a model, 1 to `most`. `names`: its names in other tools; `shown`: its default."""
     usual = shown or ("" if default is REQUIRED else f"`{default}`")
     return Setting(doc, type=int, at_least=1, at_most=most, value=default, default=usual, elsewhere=names)
 
@@ -153,7 +153,7 @@ PARENT_LAYER_FACTS: dict[str, str] = {
     **{name: SHAPE.arguments[name].doc for name in _OF_LAYERS},
     "window": "Tokens that its attention sees at most; 0 without a window.",
 }
-"""Figures that expressions can read of one layer of a parent: `llama.layers[3].heads`."""
+"""Figure of a parent's layer that expressions can read, as in `llama.layers[3].heads` -> its explanation."""
 PARENT_FACTS: dict[str, str] = {
     "layers": "The number of layers; `layers[3]` is one of them.",
     "params": "All its parameters; tied embeddings count once.",
@@ -161,7 +161,7 @@ PARENT_FACTS: dict[str, str] = {
     **{name: SHAPE.arguments[name].doc for name in ("hidden", "vocab", "tied", "family")},
     **{name: PARENT_LAYER_FACTS[name] for name in _OF_LAYERS},
 }
-"""Figures that expressions can read of a parent: `llama.layers`."""
+"""Figure of a parent that expressions can read, as in `llama.layers` -> its explanation."""
 _HF = calls_of(nodes.HfSource)["hf"]
 _LITERAL = Setting(
     "The architecture, in place of a checkpoint.", calls={"shape": SHAPE}, noun="parent's shape", value=None
@@ -169,7 +169,7 @@ _LITERAL = Setting(
 PARENTS = {"hf": replace(_HF, arguments={**_HF.arguments, "shape": _LITERAL}), "shape": SHAPE}
 _SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nodes.TaskData
 DATA_SOURCES = {name: call for node in _SOURCES for name, call in calls_of(node).items()}
-"""Places that documents come from."""
+"""Constructors of a `data` declaration by name, such as `text(…)`, without `mix(…)`."""
 MIX = Call("Blocks of several texts: `mix(corpus: 2, stories: 1)`.", rest=True, named_by=("data",))
 MEASURED = {**calls_of(nodes.MeasuredHardware), **calls_of(nodes.TableHardware)}
 BATCH = replace(
@@ -200,14 +200,14 @@ FORMER = {
     "rounds": _WHOLE,
     "sampled": 'save text that the parent writes as a file, and read it: `text("own.txt")`',
 }
-"""Settings, solvers and calls of earlier versions, with what to write in their place."""
+"""Setting, solver or call of earlier versions -> what to write in its place."""
 FORMER_FIGURES = {
     "range": "a range includes both ends: write `0..9`",
     **dict.fromkeys(("floor", "ceil", "round", "abs"), "numbers are exact: write the whole number"),
     "size": "leave it out: `pzl show` prints how many alternatives each layer has",
     "top_k_agreement": "bound what a judge measures of whole children: `require taste.agreement >= 90%`",
 }
-"""Figures that expressions could read in earlier versions, with what to write in their place."""
+"""Function or figure of expressions in earlier versions -> what to write in its place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(
@@ -246,7 +246,7 @@ PROFILE = settings_of(nodes.RooflineHardware)
 _AMOUNTS = ("memory", "bandwidth", "link", "reserve", "gpus", "expert_parallel")
 _NUMBERS = ("dtype", "experts", "activations", "kv_cache", "embedding", "head")
 HARDWARE_FACTS: dict[str, str] = {name: PROFILE[name].doc for name in (*_AMOUNTS, *_NUMBERS)}
-"""Figures that expressions can read of a hardware: `h.memory`."""
+"""Figure of a hardware that expressions can read, as in `h.memory` -> its explanation."""
 _INIT = {
     name: Setting(f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}")
     for name, words in INITIALISERS.items()
@@ -341,4 +341,4 @@ KINDS = {
     for kind in _KINDS
     if (word := kind.form.split()[0])
 }
-"""Kinds of declarations, in the order of a program: the first word of `KIND NAME …`."""
+"""First word of a declaration, `KIND NAME …` -> its kind, in the order of a program."""

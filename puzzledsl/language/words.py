@@ -8,7 +8,7 @@ DTYPES = measured_engines.DTYPES
 
 
 class Measure(Record):
-    """The type of a parameter. Text and truth have no dimension."""
+    """The type of a `param`: its explanation, and its dimension (None for `Text` and `Bool`)."""
 
     doc: str
     dimension: units.Dimension | None = None
@@ -29,7 +29,7 @@ DECLARATIONS: dict[str, str] = {
     "eval": "Measurements on the parent and the child.",
     "export": "A checkpoint for a runtime.",
 }
-"""Kinds of declarations, in the order of a program: `KIND NAME …`. kinds.py says what each holds."""
+"""Kind of declaration, `KIND NAME …` -> its explanation, in the order of a program. kinds.py has the contents of each."""
 TOP_KEYWORDS: dict[str, str] = {
     "use": 'Names of another file: `use "std/hardware.pzl" (h100_sxm)`, or `use "lib.pzl" as lib`.',
     "param": "A value that `--set NAME=VALUE` changes: `param headroom: Ratio = 95%`.",
@@ -93,7 +93,7 @@ FUNCTIONS: dict[str, str] = {
 OPERATORS: dict[str, str] = {
     "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both."
 }
-"""Operators of words that are not reserved."""
+"""Operators written in words that are not reserved."""
 SCENARIO_FACTS: dict[str, str] = {
     "prompt": "Prompt tokens of a sequence.",
     "output": "Generated tokens of a sequence.",

@@ -1,11 +1,11 @@
 """The cost table of a space on this machine: every distinct alternative is timed once, not once a layer.
 
-Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. Method: whole models whose
-layers hold random mixtures of the alternatives are run beside the parent, with the time of every sub-block noted (`laps`,
-`rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random whole children show
-the error of a sum of such times. In an engine that serves exported models, only whole models can be timed: the times of the
-alternatives are fitted to them (`whole_fit`), from a prior: a decode step reads weights and KV cache; a prefill computes, or
-reads the weights where that takes longer; children that a search would choose by these times show their error, and correct them.
+Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. In PyTorch, models whose layers
+hold random mixtures of the alternatives run beside the parent, and every sub-block is timed in them. One time per alternative is
+estimated from all of them, and scaled to the parent (`estimate`). Random whole children show the error of a sum of such times.
+In an engine that serves exported models, only whole models can be timed, and the times of alternatives are fitted to theirs
+(`whole_fit`), with a prior: a decode step or a prefill takes as long as it reads (weights, and in a decode step the KV cache) or
+computes, whichever is longer. Children that a search would choose by these times show the error of the times, and correct them.
 Sizes are computed exactly; times are whole nanoseconds.
 """
 
@@ -57,7 +57,7 @@ from puzzledsl.plan.flop import FLOP_PER_BYTE
 def expected_times(
     shape: Shape, space: Space, workload: Workload, stored: Widths
 ) -> tuple[dict[Key, float], dict[Key, float]]:
-    """Return the expected times of prefill and of a decode step, in bytes: of every alternative and the fixed part."""
+    """Return prior times of prefill and of a decode step, in bytes that could be read meanwhile: of alternatives and the rest."""
     heads: dict[Key, float] = {FIXED: float(fixed_size(shape).params * stored.weight)}
     if space.ends is not None:
         ends = space.ends.by_name().items()
@@ -90,10 +90,10 @@ def measure_cell(
     work: Path,
     progress: Progress,
 ) -> tuple[ScenarioCosts, CellTiming, str]:
-    """Measure one scenario at one batch; return also what its costs are worth, in figures and in words.
+    """Measure one scenario at one batch size; return its costs, their timing and errors, and a sentence on the error.
 
-    Each round and each check is a task for a worker, which has a processor for itself. In an engine each check is of a child that
-    a search would choose by the times so far, which it corrects.
+    Each round and each check is a task for a worker that has a processor to itself. In an engine, each check times a child that a
+    search would choose by the times so far, which are then fitted again. `work`: the folder of unfinished rounds and checks.
     """
     batch = workload.batch
     partial = work / _digest(place, space, workload)
@@ -236,9 +236,9 @@ def _report(
     checks: Sequence[tuple[Check, tuple[Estimate, Estimate]]],
     progress: Progress,
 ) -> tuple[float, float, float]:
-    """Log the measurements; return the mean errors of summed costs: in prefill, a decode step and latency speed-up.
+    """Log the measurements; return the mean absolute errors of predicted speed-ups: in prefill, a decode step and latency.
 
-    Each of `checks` has the times by which it is predicted.
+    Each of `checks` comes with the times that predict it: in an engine, those from before it was measured.
     """
     where, (prefill, decode) = {"scenario": scenario.name, "batch": workload.batch}, found
     errors = list[tuple[float, float, float]]()
@@ -293,7 +293,7 @@ def measure_costs(
     executor: Executor | None = None,
     engines: MakeClock | None = None,
 ) -> CostTable:
-    """Costs of a space in every scenario on a `measured(...)` hardware; other scenarios are left out.
+    """Return the costs of a space, measured in every scenario on a `measured(...)` hardware; other scenarios are left out.
 
     `executor` provides the workers that measure, each with a processor of the same kind for itself; default: this process.
     `engines` makes the clocks of hardware with an engine. An interrupted run resumes from the files in `work`, which is removed
@@ -350,7 +350,7 @@ def measure_costs(
 
 
 def _efforts(place: Place, scenarios: Sequence[Scenario], workload: Workload) -> tuple[int, int]:
-    """Return the work of a round, and of a check."""
+    """Return the work of one round and of one check, in tokens times weights."""
     if not place.whole:
         return (work := timed_work(place.shape, workload)), work
     turns, prefill = CHECK_ROUNDS, needs_prefill(scenarios, workload)

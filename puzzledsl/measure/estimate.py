@@ -60,7 +60,7 @@ def marked(host: Host, watch: Stopwatch) -> Iterator[None]:
 def time_laps(
     host: Host, arrangement: Arrangement, workload: Workload, watch: Stopwatch
 ) -> tuple[Laps, list[Laps]]:
-    """Time one prefill and each step of a window of decode steps, with the host in an arrangement."""
+    """Return the laps of one prefill, and of each step of a decode window, with the host's layers in an arrangement."""
     host.arrange(arrangement)
     forward = Forward(host.model, workload)
     with marked(host, watch):
@@ -71,7 +71,7 @@ def time_laps(
 
 
 class Phase(Frozen):
-    """Measurements of one phase (prefill or decode) in a round: seconds of the whole parent, and laps of the arrangement."""
+    """One phase (prefill or decode) of a round: seconds of the whole parent, and laps of the arrangement, one entry a pass."""
 
     parent: tuple[float, ...]
     laps: tuple[tuple[float, ...], ...]
@@ -94,9 +94,9 @@ FIXED: Key = (None, "fixed")
 
 
 class Estimate(Record):
-    """Seconds a forward: of each alternative and of the fixed part, scaled so that the parent's blocks add up to `parent_s`.
+    """Seconds a forward: of each alternative and of the fixed part, scaled so that the parent's parts add up to `parent_s`.
 
-    `scale` is the measured whole parent / the sum of its blocks as measured. `stderr` in seconds, of each.
+    `scale`: time of the whole parent / sum of its parts before scaling. `stderr`: standard error of each time, in seconds.
     """
 
     seconds: dict[Key, float]
@@ -105,7 +105,7 @@ class Estimate(Record):
     scale: float
 
     def sum_of(self, attention: Iterable[str], ffn: Iterable[str], ends: str = "") -> float:
-        """The predicted seconds of a child; `ends`: the name of both of its ends, where these have a choice."""
+        """Return a child's predicted seconds, from the labels of its layers; `ends`: its choice of both ends, if it has one."""
         keys: list[Key] = [*(("attention", a) for a in attention), *(("ffn", f) for f in ffn)]
         return self.seconds[("ends", ends) if ends else FIXED] + sum(self.seconds[key] for key in keys)
 
@@ -119,7 +119,7 @@ class Estimate(Record):
 
 
 def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estimate:
-    """The times of one phase, from at least one round."""
+    """Return the times of one phase, which `phase` takes from a round, estimated from at least one round."""
     forwards = [[_observations(r, laps) for laps in phase(r).laps] for r in rounds]
     flat = list(chain.from_iterable(forwards))
     slowness = [1.0] * len(flat)
@@ -164,13 +164,13 @@ def _by_key(forwards: Iterable[Observations], slowness: Iterable[float]) -> dict
 
 
 def _usual_seconds(forwards: Iterable[Observations], slowness: Iterable[float]) -> dict[Key, float]:
-    """The fixed part is long, so that on a busy machine nearly all of its few times are interrupted: the shortest counts."""
+    """Return each part's lower decile; of the fixed part the least: it is long, so most of its few times are interrupted."""
     by_key = _by_key(forwards, slowness)
     return {key: min(values) if key == FIXED else undisturbed(values) for key, values in by_key.items()}
 
 
 def _slowness(forward: Observations, seconds: dict[Key, float]) -> float:
-    """The lower decile of measured / usual over a forward's blocks, each counted by its usual time."""
+    """Return the lower decile of measured / usual time over a forward's blocks, weighted by usual time; 1 without any."""
     ratios = sorted(
         (value / seconds[key], seconds[key]) for key, value in forward if key != FIXED and seconds[key] > 0
     )
@@ -220,7 +220,7 @@ class Check(Frozen):
 
 
 def rounds_needed(kinds: Sequence[int], alternatives: Mapping[SubBlock, Collection[str]]) -> int:
-    """Return the rounds in which every alternative is timed in at least `ROUNDS` layers of its kind, given both by labels."""
+    """Return how many rounds, at least ROUNDS, time each of the labels in ROUNDS layers of its kind. `kinds`: each layer's."""
     depths = Counter(kinds)
     return max(
         ROUNDS,
@@ -284,7 +284,7 @@ class Timer:
 def speed_up_errors(
     checks: list[Check], prefill: Estimate, decode: Estimate, output: int
 ) -> Iterator[tuple[float, float, float]]:
-    """Return predicted speed-up / measured speed-up - 1 of each checked child: in prefill, a decode step and latency."""
+    """Yield predicted / measured speed-up - 1 of each checked child: in prefill, a decode step, latency of `output` tokens."""
     for check in checks:
         predicted_prefill = prefill.sum_of(check.attention, check.ffn, check.ends)
         predicted_decode = decode.sum_of(check.attention, check.ffn, check.ends)
@@ -305,7 +305,7 @@ class Unfinished(Generic[T]):
     """Rounds or checks of unfinished work, each in a file beside `path`."""
 
     def __init__(self, path: Path, kind: type[T], wanted: int) -> None:
-        """Read those that are there; damaged ones are measured again. `wanted`: number of seeds, from 0."""
+        """Read the files that exist; damaged ones count as `missing`. `wanted`: number of seeds, counted from 0."""
         self._path = path
         read = {seed: kind.of_sealed(self._file(seed)) for seed in range(wanted)}
         self.done: dict[int, T] = {seed: item for seed, item in read.items() if item is not None}

@@ -30,9 +30,9 @@ PARENT = "parent"
 
 Part = SubBlock | Literal["ends"]
 Arrangement = dict[Part, tuple[str, ...]]
-"""For each sub-block, the label of every layer's alternative; `ends`: the name of both, where a space gives them a choice."""
+"""For each sub-block, the label of every layer's alternative; `ends`: one name for embedding and head, if there is a choice."""
 Key = tuple[Part | None, str]
-"""A sub-block and the label of an alternative of it, or the ends and their name; None for what no choice changes."""
+"""(sub-block, label of an alternative), ("ends", name of a choice of both), or (None, "fixed") for what no choice changes."""
 
 
 def label(name: str, kind: int) -> str:
@@ -47,7 +47,7 @@ def kind_of(label: str) -> int:
 
 
 def storage_type(label: str) -> str:
-    """Return the storage type in a label; empty for the parent's own."""
+    """Return the storage type in a label, such as `q8_0` in `parent@q8_0@1`; empty if it names none (the parent's type)."""
     return next((part for part in label.split("@")[1:] if not part.isdigit() and not part.startswith(KV)), "")
 
 
@@ -59,8 +59,8 @@ def parent_beside(other: str) -> str:
 class Host:
     """A parent whose layers can be rearranged, and a growing pool of alternatives with random weights.
 
-    Run times do not depend on the values of weights. `alternatives` are by label, as of `alternatives_of`. Once the pool holds
-    `pool_bytes` (None: no limit), further modules of an alternative use the weights of those that it has.
+    Run times do not depend on the values of weights. `alternatives` are by label, as `alternatives_of` returns them. Once the
+    pool holds `pool_bytes` (None: no limit), further modules of an alternative share the weights of its earlier ones.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Host:
         return self._pool[key]
 
     def parent(self) -> Arrangement:
-        """The parent itself."""
+        """Return the arrangement in which every layer has the parent's own sub-blocks."""
         return dict.fromkeys(SUB_BLOCKS, tuple(label(PARENT, kind) for kind in self.kinds))
 
 
@@ -123,7 +123,7 @@ def _with_values(module: nn.Module) -> nn.Module:
 
 
 def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alternative]]:
-    """Every distinct alternative of any kind of layer by its label, the parent's own first."""
+    """Return every distinct alternative of a space by sub-block and label, over all kinds of layer; the parent's come first."""
     kinds = shape.kind_of_each
     found: dict[SubBlock, dict[str, Alternative]] = {
         part: {label(PARENT, kind): PARENTS[part] for kind in range(max(kinds) + 1)} for part in SUB_BLOCKS
@@ -135,7 +135,7 @@ def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alte
 
 
 def balanced(labels: Mapping[SubBlock, Iterable[str]], kinds: Sequence[int], seed: int) -> Arrangement:
-    """Return a random arrangement with every alternative equally often in its kind of layer, taking turns by `seed` if many."""
+    """Return a random arrangement: each of `labels` equally often among the layers of its kind, or in turn by `seed` if many."""
     shuffle = random.Random(seed)
 
     def one(labels: Iterable[str]) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ def balanced(labels: Mapping[SubBlock, Iterable[str]], kinds: Sequence[int], see
 
 
 def random_child(space: Space, kinds: Sequence[int], seed: int) -> Arrangement:
-    """Return a random child: a random share of its layers, few or many, differs from the parent."""
+    """Return a random child: each sub-block keeps the parent's with one random probability up to 0.8, else draws any choice."""
     dice = random.Random(seed)
     keep = dice.uniform(0, 0.8)
 
@@ -172,18 +172,18 @@ def random_child(space: Space, kinds: Sequence[int], seed: int) -> Arrangement:
 
 
 SPEEDS = (0.4, 0.2, 0.6)
-"""Shares of the time that a space can save which children of a search save, in turn."""
+"""Shares of a space's greatest saving of time that `searched_child` aims at: one for each seed, in turn."""
 HALVINGS = 60
-"""Steps in which the price of a second is found, from far above all scores down to far below their differences."""
+"""Bisection steps to the price of a second: so many go from far above all scores down to far below their differences."""
 
 
 def searched_child(
     space: Space, kinds: Sequence[int], seconds: Mapping[Key, float], stored: Mapping[Key, float], seed: int
 ) -> Arrangement:
-    """Return the child that a search would choose at one of SPEEDS, from times and bytes by sub-block and label.
+    """Return the child that a search would choose at one of SPEEDS. `seconds`, `stored`: time and bytes of each alternative.
 
-    Scores are drawn: in proportion to the weights of an alternative, and to the cube of the share of their bytes that it saves,
-    so that four bits cost little beside no sub-block; each times a log-normal number.
+    Random scores stand in for measured ones: the bytes of the parent's sub-block, times the cube of the share of them that the
+    alternative saves, times a log-normal number. The cube makes four bits cost little beside no sub-block.
     """
     dice = random.Random(seed)
 
@@ -221,6 +221,6 @@ def searched_child(
 
 
 def ends_of(space: Space) -> list[str]:
-    """Return the names of the ends that are timed, the parent's first; none where a space gives no choice."""
+    """Return the names of a space's choices of both ends, the parent's first; an empty list if it offers no choice."""
     names = [] if space.ends is None else [*space.ends.by_name()]
     return sorted(names, key=lambda name: name != PARENT_ENDS.name)

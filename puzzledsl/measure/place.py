@@ -1,4 +1,4 @@
-"""The machine that times are taken on, and the object that takes them there."""
+"""Clock of a `measured(...)` hardware in PyTorch: its device, the parent that is loaded there, and the batches to time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -40,7 +40,7 @@ def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
 
 
 def memory_bytes(hardware: Hardware, device: torch.device) -> int:
-    """Return the memory that the hardware declares, or else the device's."""
+    """Return the bytes of memory that the hardware declares, or else those of the device."""
     import os
 
     assert isinstance(hardware.spec, MeasuredHardware)
@@ -55,7 +55,7 @@ AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried
 
 
 class Place(Record):
-    """Facts of a measurement that are known where the parent is loaded."""
+    """Facts of a measurement, found by the worker that has loaded the parent."""
 
     shape: Shape
     config: str
@@ -69,7 +69,7 @@ class Place(Record):
     batches: Mapping[str, Sequence[int]]
     """Batches of each scenario, ascending."""
     layers_with_weights: int
-    """Layers of the parent that have weights of their own; the others use these, where not all fit into memory."""
+    """Number of the parent's layers whose weights are in memory; if not all fit, the other layers share these."""
     whole: bool = False
     """True if only whole models can be timed, not the sub-blocks in them."""
 
@@ -78,7 +78,7 @@ class Clock:
     """Times a space's alternatives and children on the device of a `measured(...)` hardware, with the parent loaded there."""
 
     def __init__(self, program: Program, space: str, parent: Path, hardware: str, member: int = 0) -> None:
-        """Find the device. Raises DiagnosticError: those of `device_of`."""
+        """Find the device. `member`, the worker's number, is unused. Raises DiagnosticError as `device_of` does."""
         self._program, self._parent_dir = program, parent
         self._space, self._hardware = program.spaces[space], program.hardware[hardware]
         self._shape = program.parents[self._space.parent].shape
@@ -86,11 +86,11 @@ class Clock:
         self._timers: dict[Workload, Timer] = {}
 
     def kind(self) -> str:
-        """Return the kind of the device."""
+        """Describe the machine: processor, threads, torch version."""
         return machine(self._device)
 
     def place(self) -> Place:
-        """Return the facts. Raises DiagnosticError: a parent that cannot be loaded, or that does not fit with any batch."""
+        """Load the parent; return the facts. Raises DiagnosticError if it cannot be loaded, and as `batches_of` does."""
         host = self._host
         scenarios = [s for s in self._program.scenarios.values() if s.hardware == self._hardware.name]
         stored, memory = Widths.of(self._dtype), memory_bytes(self._hardware, self._device)
@@ -107,11 +107,11 @@ class Clock:
         )
 
     def round(self, workload: Workload, seed: int) -> Round:
-        """Measure one arrangement."""
+        """Measure one arrangement of alternatives, drawn by `seed`, and the parent beside it."""
         return self._timer(workload).round(seed)
 
     def check(self, workload: Workload, seed: int) -> Check:
-        """Measure one random child."""
+        """Measure one random child, drawn by `seed`, in turn with the parent."""
         return self._timer(workload).check(seed)
 
     @cached_property
@@ -123,7 +123,7 @@ class Clock:
         return Host(parent, alternatives_of(self._space, self._shape), int(TIMED_POOL_SHARE * free))
 
     def _timer(self, workload: Workload) -> Timer:
-        """Return the timer of a workload; the last one's caches are dropped."""
+        """Return the timer of a workload. The timer of any other workload is dropped, with its caches."""
         if workload not in self._timers:
             self._timers = {workload: Timer(self._host, self._space, workload)}
         return self._timers[workload]
@@ -132,9 +132,9 @@ class Clock:
 def batches_of(
     scenarios: Iterable[Scenario], shape: Shape, stored: Widths, memory_bytes: int, device: str
 ) -> dict[str, list[int]]:
-    """Return each scenario's batches: declared, or for `auto` powers of two that fit and are quick to time.
+    """Return each scenario's batch sizes, ascending: the declared ones; of `auto` 1 and powers of two soon timed, if they fit.
 
-    Raises DiagnosticError.
+    `device`: torch's type, such as `cuda`. Raises DiagnosticError (NoWorkload) if `auto` leaves no batch, not even 1.
     """
     free, found = memory_bytes - round(facts.total_params(shape) * stored.weight), {}
     most_tokens = AUTO_PREFILL_TOKENS.get(device, AUTO_PREFILL_TOKENS["cpu"])
@@ -144,7 +144,7 @@ def batches_of(
             len(layers) * sizes_of(own, ParentAttention(), one, stored)["kv_cache_bytes"]
             for own, layers in shape.kinds()
         )
-        limit = min(most_tokens // max(1, scenario.prompt), free // max(1, sequence))
+        limit = min(max(1, most_tokens // max(1, scenario.prompt)), free // max(1, sequence))
         if limit < 1 and not scenario.batches:
             span = span_of(scenario.where)
             raise DiagnosticError(NoWorkload(span, scenario=scenario.name, hardware=scenario.hardware))

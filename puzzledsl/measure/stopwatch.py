@@ -1,8 +1,8 @@
-"""Laps of one computation, and a probe of this machine's speeds: matrix products, and writing to new memory.
+"""Laps of one computation, and a probe of this machine's speeds: matrix products, and copies to new memory.
 
-Laps are taken by the clock on a CPU, by events on a GPU, inside a replayed CUDA graph where PyTorch has such events. A
-computation calls `lap()` at the places of interest. `prepare` returns a callable that runs it repeatedly, each time returning
-the seconds between consecutive laps. Only this file distinguishes the two devices. A probe on a CPU counts processor time.
+Laps are taken by the clock on a CPU, and by events on a GPU, in a replayed CUDA graph if this PyTorch has events inside graphs.
+A computation calls `lap()` at the places of interest. `prepare` returns a callable that runs the computation once a call, and
+returns the seconds between consecutive laps. The probe counts processor time on a CPU.
 """
 
 import statistics
@@ -50,7 +50,7 @@ class CpuStopwatch:
 class CudaStopwatch:
     """Stopwatch by events in a CUDA graph, without Python's launch overhead. Each run starts with a flushed L2 cache.
 
-    A PyTorch without events inside graphs launches kernels each time. Where that takes longer than they run, its time counts.
+    If PyTorch has no events inside graphs, each run launches the kernels. A launch longer than its kernel then adds to the time.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -68,7 +68,7 @@ class CudaStopwatch:
         self._events.append(event)
 
     def prepare(self, computation: Callable[[], object]) -> Run:
-        """Warm up on a side stream, capture once, replay on every run. The computation must not depend on state it changes."""
+        """Capture a graph after a warm-up; return what replays it. The computation must not depend on state that it changes."""
 
         def launched() -> list[float]:
             self._scratch.zero_()
@@ -165,7 +165,7 @@ class Rates(Record):
 
 
 def rates_of(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> Rates:
-    """Return the speeds of a device, each of about `seconds` of repetitions."""
+    """Return a device's speeds, of the fastest repetition within about `seconds` each; `dtype`: of the matrix products."""
     numbers = torch.ones(COPIED_NUMBERS, device=device)
     copied = _fastest_s(device, lambda: numbers.clone(), seconds)
     return Rates(matrix_product_flop_per_s(device, dtype, seconds), 2 * numbers.nbytes / copied)
@@ -179,7 +179,7 @@ def matrix_product_flop_per_s(device: torch.device, dtype: torch.dtype, seconds:
 
 
 def _fastest_s(device: torch.device, run: Callable[[], Tensor], seconds: float) -> float:
-    """Return the seconds of the fastest repetition: on a CPU processor time, shared out over torch's threads."""
+    """Return the seconds of the fastest repetition: on a CPU, its processor time divided by the number of torch's threads."""
     on_cpu = device.type == "cpu"
     clock, threads = (time.process_time, torch.get_num_threads()) if on_cpu else (time.perf_counter, 1)
     fastest, end = float("inf"), clock() + seconds * threads

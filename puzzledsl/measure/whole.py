@@ -41,12 +41,12 @@ class Widths(Record):
 
     @classmethod
     def of(cls, dtype: torch.dtype) -> Self:
-        """Return those of a model in PyTorch."""
+        """Return the widths of a model in PyTorch, which stores and caches in one dtype."""
         return cls(Fraction(dtype.itemsize), Fraction(dtype.itemsize))
 
 
 def sizes_of(shape: Shape, alternative: Alternative, workload: Workload, stored: Widths) -> dict[str, int]:
-    """Return parameters, bytes and FLOP in one layer, exactly. A window caps the cache: a runtime frees older tokens."""
+    """Return an alternative's exact params, bytes and FLOP in one layer, by fields of `Cost`. A window caps the KV cache."""
     size = alternative.size(shape)
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
@@ -73,7 +73,7 @@ def ends_bytes(shape: Shape, stored: Widths, embedding: ParentEmbedding, head: P
 
 
 def bytes_of(size: Size, stored: Widths) -> int:
-    """Return the bytes of a sub-block or an end: of a quantised one, codes and scales, and what stays unquantised."""
+    """Return the bytes of a sub-block or an end; a quantised one has codes, scales, and weights that stay unquantised."""
     if size.stored is None:
         return round(size.params * stored.weight)
     precision = PRECISIONS[size.stored.dtype]
@@ -84,7 +84,7 @@ def bytes_of(size: Size, stored: Widths) -> int:
 
 
 def write_in_place(cache: Cache) -> None:
-    """Let the next tokens of a filled cache take the place after its last token, again and again. States stay as they are."""
+    """Make a filled cache write every next token to one place, the one after its last token. Recurrent states are unchanged."""
     for layer in cache.layers:
         if isinstance(layer, DynamicLayer) and layer.get_seq_length() and "update" not in layer.__dict__:
             held: Any = layer
@@ -92,7 +92,7 @@ def write_in_place(cache: Cache) -> None:
 
 
 def emptied(cache: Cache) -> Cache:
-    """Return the cache without tokens. It keeps the constants that a new one would copy to the GPU, which no graph may do."""
+    """Empty a cache and return it. A new one would copy constants to the GPU, which is not allowed in a CUDA graph."""
     for layer in cache.layers:
         layer.__dict__.pop("update", None)
     untyped: Any = cache
@@ -101,7 +101,7 @@ def emptied(cache: Cache) -> Cache:
 
 
 class _InPlace:
-    """`update` of one layer, which may have a window: its last tokens and the new one are what a query sees."""
+    """Replacement of `update` of a cache's layer: a query sees the N tokens that the layer holds, and the new one after them."""
 
     def __init__(self, layer: Any) -> None:
         self._keys, self._values = _with_room(layer.keys), _with_room(layer.values)
@@ -125,30 +125,30 @@ def _with_room(states_BKND: Tensor) -> Tensor:
 
 DECODE_WINDOW = 8  # decode steps timed after each prefill
 STEP_TOKENS = 10
-"""Tokens of a prefill in the time of a decode step, which reads all weights for one token."""
+"""Tokens that a prefill reads in the time of one decode step, which reads all weights for one token."""
 
 
 def step_work(shape: Shape, batch: int) -> int:
-    """Return the work of a decode step, in weights that tokens meet."""
+    """Return the work of a decode step: tokens, but at least STEP_TOKENS, times the weights that each is multiplied with."""
     layers, head = met_weights(shape)
     return max(batch, STEP_TOKENS) * (sum(layers) + head)
 
 
 def timed_work(shape: Shape, workload: Workload) -> int:
-    """Return the work of a prefill and a window of decode steps."""
+    """Return the work of a prefill and a window of decode steps, in tokens times weights as `step_work`."""
     layers, _ = met_weights(shape)
     prefill = workload.batch * workload.prompt * sum(layers)
     return prefill + workload.window * step_work(shape, workload.batch)
 
 
 LOADING_TOKENS = 500
-"""Tokens of a prefill in the time in which a model is written for an engine and loaded (SmolLM2 in llama.cpp, 2.5 s)."""
+"""Tokens that a prefill reads in the time in which a model is written for an engine and loaded (SmolLM2 in llama.cpp, 2.5 s)."""
 
 
 def served_work(shape: Shape, workload: Workload, turns: int, *, prefill: bool) -> int:
-    """Return the work of a model that is timed in an engine beside its parent, in `turns` turns after a warm-up.
+    """Return the work of timing a model in an engine beside its parent, in `turns` turns after a warm-up.
 
-    Caches of several sequences are filled by reading one.
+    `prefill`: prompts are timed, too. The caches of a batch are filled by reading one sequence, which counts once.
     """
     layers, _ = met_weights(shape)
     tokens = workload.context + prefill * (prefills(turns) + 1) * workload.batch * workload.prompt
@@ -157,12 +157,12 @@ def served_work(shape: Shape, workload: Workload, turns: int, *, prefill: bool) 
 
 
 def prefills(turns: int) -> int:
-    """Return how often prompts are read in so many turns of an engine: each takes as long as many steps."""
+    """Return how many prefills are timed in `turns` turns of an engine: half as many, since each takes as long as many steps."""
     return -(-turns // 2)
 
 
 def needs_prefill(scenarios: Iterable[Scenario], workload: Workload) -> bool:
-    """Return True unless traffic alone runs the workload, whose prompts take what they do in its smallest batch."""
+    """Return True unless only scenarios with traffic run the workload, above its smallest batch, which times prompts for all."""
     return any(
         scenario.traffic is None or workload.batch <= min(scenario.batches, default=1)
         for scenario in scenarios
@@ -256,7 +256,7 @@ class WholeTimer:
 
     @torch.inference_mode()
     def round(self, *, keep: bool = True) -> tuple[float, list[float]]:
-        """Time one prefill and one window of decode steps, in seconds. `keep` False: a warm-up."""
+        """Return the seconds of one prefill, and of each step of a decode window. `keep` False: a warm-up, not in `samples`."""
         self._prefill = self._prefill or self._watch.prepare(self._forward.prefill)
         prefill_s = sum(self._prefill())
         self._forward.lengthen()

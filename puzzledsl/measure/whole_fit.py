@@ -1,14 +1,14 @@
-"""Times of whole models -> one time an alternative and kind of layer: regularised least squares. Numbers in, numbers out.
+"""Times of whole models -> one time per alternative and kind of layer: regularised least squares. Numbers in, numbers out.
 
-A model's time is the fixed part plus the sum of its sub-blocks' times. Each model was timed in turn with the parent, so its time
-is the ratio of the two, times the parent's usual time: what slows the machine slows both. The counts of a model's sub-blocks add
-up to its layers, which leaves a constant between sub-blocks and the fixed part open. A prior fills it, and whatever else is left
-open: times in proportion to the work (Gaussian prior; Rasmussen & Williams 2006, section 2.1). It is doubted as a whole more
-than in its parts: all attentions, or all FFNs, may take longer than their work says, and so may all of one storage type. A model
-that is far off counts little (iteratively reweighted). No time is negative: one that the fit makes negative is held at zero.
+A model's time is the fixed part plus the sum of its sub-blocks' times. What slows the machine slows a model and the parent that
+is timed in turn with it, so a model's time here is the ratio of the two, times the parent's usual time. All models have as many
+sub-blocks, so these times cannot tell a constant in every sub-block from one in the fixed part. A Gaussian prior settles this and
+all else that they leave open: a time is in proportion to the work (Rasmussen & Williams 2006, section 2.1). Errors of the prior
+are correlated: all attentions, or all FFNs, or those in one storage type, may together take longer than their work says. A model
+with a large residual has a small weight (iteratively reweighted). A time that the fit makes negative is held at zero.
 
-A search takes what seems fast, and so what the noise of a table makes fast: its children are slower than their sums say. So such
-children are timed, too, as soon as there are times to choose them by, and fitted beside the mixtures: with a noise of 3 % of each
+A search picks what the noise in a table makes look fast, so its children are slower than the sums of their times say. Children
+that a search would choose by the fit so far are therefore timed and fitted, too, beside the mixtures: with a noise of 3 % of each
 model this halves the error of other searched children, and as many more mixtures do not (docs/costs.md).
 
 Shapes: M models, K unknown times.
@@ -27,20 +27,20 @@ from puzzledsl.measure.host import Arrangement, Key, kind_of, storage_type
 from puzzledsl.measure.stopwatch import undisturbed
 
 NOISE = (0.01, 0.05)
-"""Least and greatest standard deviation of a model's time, as a share of the parent's: what is left of the fit says which."""
+"""Least and greatest standard deviation of a model's time, as shares of the parent's; the fit's residuals say where between."""
 OF_SUB_BLOCK, OF_TYPE, OF_ITSELF = 0.4, 0.3, 0.15
-"""Standard deviations of the prior's times, as shares of each: common to the alternatives of a sub-block, common to those of one
-storage type, and of each alone."""
+"""Standard deviations of a prior's time, as shares of it: of an error that all alternatives of a sub-block have in common, of one
+that those of one storage type among them have in common, and of one of the alternative alone."""
 OVERHEAD = 0.1
-"""Standard deviation of what a pass takes besides bytes and FLOP, such as its start, as a share of the parent's time: the fixed
-part's alone."""
+"""Standard deviation of the time that a pass takes besides its bytes and FLOP, such as its start, as a share of the parent's. The
+fixed part (or the ends) alone has it."""
 USUAL_ERROR = 1.5
-"""Error of a model, in standard deviations, up to which it counts fully; beyond, in inverse proportion to the square."""
+"""Residual, in standard deviations, up to which a model has the weight 1; beyond, the weight falls with the square of it."""
 NORMAL = 1.4826
 """Standard deviation of normal errors / the median of their absolute values."""
 SWEEPS = 10
 CHANGED, ROUNDED = (0.4, 0.75), (0.6, 1.0)
-"""Least and greatest share of a model's layers whose sub-block is not the parent's; of those that are stored in another type."""
+"""Least and greatest share of layers that `mixture` changes: to an alternative in the parent's type, and to one in another."""
 
 Array = NDArray[np.float64]
 
@@ -48,13 +48,13 @@ Array = NDArray[np.float64]
 def mixture(
     labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int, ends: Sequence[str] = ()
 ) -> Arrangement:
-    """Return the parent with about half of its layers changed: to one other attention, and to one other FFN.
+    """Return the parent with changes: in each kind of layer a random share gets one other attention, another share one other FFN.
 
-    `ends`: the names of both ends that the models take in turn.
+    `labels`: alternatives by sub-block, of each kind of layer the parent's first. `kinds`: each layer's kind. `ends`: choices of
+    both ends. Consecutive seeds take each of a sub-block's alternatives in turn, with varying ones beside it, and each of `ends`.
 
-    So many layers tell an alternative from the parent's that noise is small beside their difference. Consecutive seeds take each
-    alternative in turn, beside others of the other sub-block. A much smaller model than a child would fit a processor's cache,
-    where weights are read faster; one in another type is not, so that more of its layers are.
+    Many layers change, so that noise is small beside the difference from the parent. Not all do: a much smaller model would fit
+    a processor's cache, where weights are read faster. Another storage type shrinks a model less, so more layers take it.
     """
     dice = random.Random(seed)
 
@@ -78,17 +78,17 @@ def mixture(
 
 
 def models_needed(labels: Mapping[SubBlock, Sequence[str]], ends: Sequence[str] = ()) -> int:
-    """Return the number of mixtures: six more than there are alternatives, at least 12; each end twice or more."""
+    """Return how many mixtures to time: at least 12, at least six more than labels and ends, and each of `ends` twice or more."""
     return max(12, 6 + sum(map(len, labels.values())) + len(ends), 2 * len(ends))
 
 
 def fit_whole(
     checks: Sequence[Check], phase: str, prior: Mapping[Key, float], parent: Sequence[Key]
 ) -> Estimate:
-    """The times of one phase, `prefill` or `decode`, from mixtures that were timed beside the parent.
+    """Return the seconds of each key of `prior` in one phase, `prefill` or `decode`, fitted to models timed beside the parent.
 
-    `prior`: the expected time of each alternative and of the fixed part, up to a common factor. `parent`: the parent's
-    sub-blocks, one entry a layer, and its ends where these have a choice, whose times then take the fixed part's place.
+    `prior`: the expected time of each alternative, and of the fixed part or, if ends are a choice, of each choice of them; up to
+    a common factor. `parent`: the keys of the parent, one for each sub-block of each layer, and one for its ends if a choice.
     """
     keys = list(prior)
     timed = [(getattr(c, f"parent_{phase}_s"), getattr(c, f"child_{phase}_s")) for c in checks]
@@ -117,7 +117,7 @@ def fit_whole(
 
 
 def _prior_rows(keys: Sequence[Key], expected_K: Array, least: float, overhead: float) -> Array:
-    """Return rows (K, K) of least squares for the prior: the inverse Cholesky factor of its covariance."""
+    """Return the prior's least-squares rows (K, K). Deviations in seconds: `least` of each time, `overhead` of the fixed part."""
     groups = [(sub_block, storage_type(name)) for sub_block, name in keys]
     covariance = np.diag((OF_ITSELF * expected_K) ** 2 + least**2)
     for i, (sub_block, dtype) in enumerate(groups):
@@ -140,9 +140,9 @@ def _solved(
     expected_K: Array,
     prior_KK: Array,
 ) -> tuple[Array, Array, float]:
-    """Weighted least squares of models, parent and prior; negative times are held at zero, one by one.
+    """Solve weighted least squares of models, parent (`own_K`: its count of each key) and prior; hold negative times at zero.
 
-    Return the times, their standard errors, and the share of the models that the times leave free.
+    Return the times [K], their standard errors [K], and the residual degrees of freedom as a share of M.
     """
     sure = np.sqrt(weights_M) / noise
     a = np.vstack([rows_MK * sure[:, None], own_K[None] / (noise / 10), prior_KK])

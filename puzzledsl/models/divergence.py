@@ -33,7 +33,7 @@ def summed_kl(
     *,
     chunk: int | None = None,
 ) -> float:
-    """Return the float64 sum of KL(parent || child) over positions, from final states, with `chunk` positions' logits at once."""
+    """Return KL(parent || child) summed over positions. `chunk`: positions with logits in memory at once; None: by device."""
     chunk = chunk or tiles(child_NH.device.type).divergence_positions
     total = torch.zeros((), dtype=torch.float64, device=child_NH.device)
     for parent_CH, child_CH in zip(torch.split(parent_NH, chunk), torch.split(child_NH, chunk), strict=True):

@@ -80,10 +80,10 @@ class LayerRunner:
 
     @contextmanager
     def packed(self) -> Iterator[None]:
-        """Inside the context, run the present layers faster, without gradients: packed weights and fused FFNs.
+        """Inside the context, run the model's layers faster where no gradients are needed: packed weights and fused FFNs.
 
-        Packing pays off over many runs; the weights must not change in place meanwhile. Weights of a `paged` model are not
-        packed, which does not change the results.
+        Packing pays off over many runs; the weights must not change in place inside the context. Weights of a `paged` model are
+        not packed, which does not change the results.
         """
         linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
         self._packed = NOT_PACKED if self.paged else PackedWeights(module.weight for module in linears)
@@ -111,12 +111,12 @@ class LayerRunner:
         return self.run_layer(layer_idx, hidden_BSH, without(self.layer(layer_idx), "ffn"))
 
     def run_ffn(self, layer_idx: int, attended_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
-        """Run a layer without its attention, on the stream after it: [B, S, H] -> [B, S, H]. Not for a `paged` model."""
+        """Run a layer, or `layer`, without its attention: stream after attention -> output [B, S, H]. Not for a `paged` model."""
         half = without(layer or self.layer(layer_idx), "attention")
         return self.run_layer(layer_idx, attended_BSH, half)
 
     def passed(self, stream: Sequence[Tensor], first: int = 0, end: int | None = None) -> Sequence[Tensor]:
-        """Return hidden states [B, S, H] of groups that have passed the layers `first` to `end - 1`, each layer together."""
+        """Run all groups [B, S, H] of `stream` through the layers `first` to `end - 1` (None: the last), layer by layer."""
         for layer_idx in range(first, len(self) if end is None else end):
             stream = [self.run_layer(layer_idx, hidden) for hidden in stream]
         return stream
@@ -128,7 +128,7 @@ class LayerRunner:
         return trace_of(notes, hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
-        """Return what the head reads (`read_by_head`), from the last layer's output: [..., H] -> [..., H]."""
+        """Return the head's input from the last layer's output, [..., H]: normed, and divided as `read_by_head` does."""
         return read_by_head(self._model, cast(Tensor, self._norm(hidden_BSH)))
 
     def head(self, normed_BSH: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ Notes = dict[str, Any]  # fields of a `LayerTrace`, noted in one run of an obser
 
 
 def observed(layer: nn.Module) -> tuple[nn.Module, Notes]:
-    """Return a copy of a layer on the same weights, and what it notes when it runs. The layer itself notes nothing."""
+    """Return a copy of a layer on the same weights, and the notes that each run of the copy fills in. The layer is unchanged."""
     notes, copied = Notes(), with_own_modules(layer)
     for sub_block in SUB_BLOCKS:
         if (own := part_of(layer, sub_block)) is not None:
@@ -200,7 +200,7 @@ def observed(layer: nn.Module) -> tuple[nn.Module, Notes]:
 
 
 def trace_of(notes: Notes, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
-    """Return the trace of a run; a sub-block that is not there gives zeros."""
+    """Return the trace of an observed run: its notes, and the states before and after. A missing sub-block has zero outputs."""
     found = {"between": leaving, "attention_kwargs": {}, **notes}
     for sub_block, stream in (("attention", entering), ("ffn", found["between"])):
         if f"{sub_block}_input" not in notes:
@@ -212,7 +212,7 @@ def trace_of(notes: Notes, entering: Tensor, leaving: Tensor, layer_kwargs: dict
 def _tap(layer: nn.Module, name: str, notes: Notes, noted: str) -> None:
     """Put a copy of a layer's module in its place, on the same weights and hooks, which notes what passes through it.
 
-    `noted`: a sub-block, whose input and output are noted; a field for the output; or `between`, for the input.
+    `noted`: a sub-block's name, to note its input and output; `between`, to note the input; another field, to note the output.
     """
     module: nn.Module = getattr(layer, name)
     tapped: Any = copy(module)

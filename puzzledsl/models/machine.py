@@ -1,7 +1,7 @@
 """The machine's memory and threads: what this process may still allocate, and several forwards at once on a CPU.
 
-A product of a few hundred tokens does not use two cores well (1.4x the speed of one), and splitting it changes the last digits.
-With one thread per forward, what is measured is the same bytes for any number of threads.
+A matrix product of a few hundred tokens is only 1.4x as fast on two cores as on one, and splitting it changes the last digits.
+With one thread per forward pass, results have the same bits for any number of threads.
 """
 
 import os
@@ -23,12 +23,12 @@ T = TypeVar("T")
 class Workers:
     """Pool of as many threads as PyTorch may use (`OMP_NUM_THREADS`), or fewer.
 
-    On an accelerator, which has a single queue, the caller does all work itself. So it does for a paged model, where one worker
-    would drop the weights that another is about to use. Inside the context, the caller's own products use one thread, too.
+    On an accelerator, which has a single queue, the caller does all work itself. It also does for a paged model, where one worker
+    would drop weights that another is about to use. On a CPU, the caller's own products use as many threads as one worker's.
     """
 
     def __init__(self, device: torch.device, *, shared: bool = True, most: int | None = None) -> None:
-        """`shared`: several threads may run the model at once, `most` of them, which then share PyTorch's threads."""
+        """`shared`: several threads may run the model at once. `most`: limit of workers, which then divide PyTorch's threads."""
         self._on_cpu, self._threads = device.type == "cpu", torch.get_num_threads()
         self.count = min(self._threads, most or self._threads) if self._on_cpu and shared else 1
         self._own = self._threads // self.count if most else 1
@@ -64,7 +64,7 @@ class Workers:
         return done
 
     def each(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[tuple[S, T]]:
-        """Yield each item with its result, in order. Few more than are worked on are taken ahead."""
+        """Yield each item with its result, in order. At most one item more than there are workers is taken ahead."""
         begun: deque[tuple[S, Future[T]]] = deque()
         for item in items:
             begun.append((item, self.submit(partial(work, item))))
@@ -81,7 +81,7 @@ _UNWRITTEN = {"": ("file_dirty", "file_writeback"), "total_": ("dirty", "writeba
 
 
 def room_bytes() -> int:
-    """Return the bytes this process may still allocate: the least that the machine, its cgroups and its rlimits allow."""
+    """Return the bytes this process may still allocate: the smallest of what machine, cgroups and rlimits leave, at least 0."""
     return max(0, min(_rooms()))
 
 
@@ -117,9 +117,9 @@ def _table(path: Path) -> dict[str, int]:
 
 
 def _left_in_control_groups(root: Path, membership: Path, *, unused: bool = False) -> Iterator[int]:
-    """Yield the bytes left under each memory limit of the process's cgroup and its ancestors; all of them if `unused`.
+    """Yield the bytes left under each memory limit of the process's cgroup and its ancestors; the whole limit if `unused`.
 
-    File cache does not count as used: the kernel drops it when memory is needed, but what is not yet written to its file.
+    File cache does not count as used, since the kernel drops it when memory is needed; the part not yet written to disk does.
     """
     try:
         lines = membership.read_text().splitlines()

@@ -22,7 +22,7 @@ from puzzledsl.plan.memory.stage_plan import Device
 
 
 def is_paged(model: PreTrainedModel) -> bool:
-    """Return True if the model's weights are paged."""
+    """Return True if the model reads its weights from disk as it runs (`paged_parent`)."""
     return "pages" in model.__dict__
 
 
@@ -36,9 +36,9 @@ def paged_parent(
 ) -> tuple[PreTrainedModel, Pages]:
     """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
 
-    The final norm is always in memory, and with `keep_head` so is the head, in addition to `room_bytes`. Raises
-    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
-    DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
+    A page is a layer, the embedding or the head. The final norm, and with `keep_head` the head, are always in memory, in addition
+    to `room_bytes`. Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights (also later, if a file becomes
+    unreadable while the model runs), WeightsDontFit, UnknownFamily.
     """
     config = load.load_config(directory)
     weights = load.weights_in(directory, config)
@@ -74,8 +74,8 @@ KEPT_SHARE = 0.25  # share of free memory in which a paged parent may keep weigh
 def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
     """Return (device, dtype) for a checkpoint.
 
-    float32 on a CPU; bfloat16 on a GPU, or on an old one that has no bfloat16, float32 if the weights fit into `SHARE` of its
-    memory so. Assumes that they are stored in 16 bits.
+    A CPU gets float32, a GPU bfloat16. A GPU without bfloat16 instructions gets float32 if the weights, which are taken to be
+    stored in 16 bits, fit into `SHARE` of its memory in float32.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu"), torch.float32
@@ -94,8 +94,8 @@ def reachable_parent(
     """Load the parent, or, if it does not fit in memory, return a paged one that reads its weights as it runs.
 
     `once`: the caller finishes with each layer before it runs the next and needs no head, so no weights are kept for reuse.
-    `processes`: of this machine, which load the parent on the CPU at once. Numbers are the same either way. Raises
-    DiagnosticError: those of `load_parent`.
+    `processes`: number of processes on this machine that each load the parent on the CPU, and so share its memory. A paged parent
+    gives the same numbers. Raises DiagnosticError: those of `load_parent`.
     """
     device, dtype = placement(parent_dir)
     needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
@@ -109,7 +109,7 @@ def reachable_parent(
 def read_by_layer(
     whose: str, directory: Path, device: torch.device, dtype: torch.dtype, progress: Progress, *, once: bool
 ) -> PreTrainedModel:
-    """Return a paged model, and say why (`whose` weights do not fit). `once` and errors as for `reachable_parent`."""
+    """Return a paged model and log why: `whose` ("the parent's weights") do not fit. `once`, errors: as in `reachable_parent`."""
     needed, room = weights_bytes(directory, dtype), free_bytes(device)
     kept = 0 if once else int(KEPT_SHARE * room)
     progress.log(
@@ -146,9 +146,9 @@ def faster_in_bfloat16(device: torch.device) -> bool:
 
 
 def this_device(device: torch.device, dtype: torch.dtype, *, held_bytes: int = 0) -> Device:
-    """Return a device of this machine as plans take it, with unknown speeds.
+    """Return a device of this machine as the record that plans read; its speeds are 0, for unknown.
 
-    `held_bytes`: bytes that the process already holds of what the plan counts. A GPU's are in its total memory.
+    `held_bytes`: what this process already holds of the memory that the plan counts. It is added to a CPU's free memory alone.
     """
     is_gpu = device.type == "cuda"
     memory = free_bytes(device) + (0 if is_gpu else held_bytes)

@@ -1,4 +1,4 @@
-"""Private names of transformers and of PyTorch that the package uses, each with the public form that does not do.
+"""Private names of transformers and of PyTorch that the package uses, each with the reason why no public name serves.
 
 Shape legend: N output features, K input features.
 """
@@ -13,13 +13,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def attention_of(config: PreTrainedConfig) -> str | None:
-    """Return the name of the attention implementation. `set_attn_implementation` sets it; nothing public reads it."""
+    """Return the name of a config's attention implementation; None if none is set. Public names set it, and none reads it."""
     found: str | None = config._attn_implementation
     return found
 
 
 def supports_sdpa(model_class: type[Any]) -> bool:
-    """Return True if SDPA can be a class's attention; asking for it elsewhere raises the ValueError of any mistake."""
+    """Return True if a model class supports SDPA attention. Publicly, asking for it elsewhere raises a ValueError like others."""
     return bool(model_class._supports_sdpa)
 
 
@@ -42,7 +42,7 @@ def decoded_floats(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_gate(experts: Any, joined: Tensor) -> Tensor:
-    """Return the gated activation of a mixture's joined projection: each family's own, a part of the experts' `forward`."""
+    """Apply a mixture's gated activation to its joined gate and up outputs. Families differ; publicly it is inside `forward`."""
     activated: Tensor = experts._apply_gate(joined)
     return activated
 
@@ -51,9 +51,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def with_own_modules(module: M) -> M:
-    """Return a copy of a module on the same submodules and weights; another submodule or hook in it leaves the original.
+    """Return a copy of a module on the same weights; submodules and forward pre-hooks put into it do not change the original.
 
-    `copy.copy` alone shares the dictionaries of submodules and hooks, and `copy.deepcopy` copies the weights.
+    `copy.copy` alone shares the dictionaries that hold submodules and hooks, and `copy.deepcopy` copies the weights.
     """
     copied = copy.copy(module)
     copied._modules = dict(module._modules)
@@ -65,7 +65,7 @@ def with_own_modules(module: M) -> M:
 def linear_pointwise(
     x: Tensor, weight_NK: Tensor, bias_N: Tensor | None, then: str, factor: Tensor | None = None
 ) -> Tensor:
-    """OneDNN's product with what follows it (`none`, `swish`, or `mul` by `factor`) in one pass over memory."""
+    """Return x @ weight' + bias by oneDNN, with `then` in the same pass: `none`, `swish` (SiLU), or `mul` (times `factor`)."""
     operator: Any = torch.ops.mkldnn._linear_pointwise
     product: Tensor = (
         operator(x, weight_NK, bias_N, then, [], "")

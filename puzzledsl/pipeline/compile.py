@@ -26,7 +26,7 @@ from puzzledsl.plan.space_table import SpaceTable
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checked program; `context` is None if it has errors, and what the check `found` if the file cannot be read."""
+    """A checked program. `context` is None if it has errors; `found`, the checker's context, is None for an unreadable file."""
 
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
@@ -37,9 +37,9 @@ class Opened:
 def open_program(
     file: Path, settings: Mapping[str, str], build: Path | None = None, text: str | None = None
 ) -> Opened:
-    """Check a file and prepare its run. Never raises for a user's mistake.
+    """Check a file and prepare its run. A user's mistake is in the result's `diagnostics`, and never raised.
 
-    `build`: the build directory; `build/` beside the file by default. `text` stands for the file's, which need not exist then.
+    `build`: the build directory; `build/` beside the file by default. `text` replaces the file's text; the file need not exist.
     """
     unsaved = None if text is None else {os.path.realpath(file): text}
     checked, found = inspect(file, dict(settings), unsaved)
@@ -79,16 +79,16 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
         return done[name]
 
     waiting = tuple(name for name in program.spaces if not resolve(name))
-    is_same = spaces == dict(program.spaces)  # what is known of the program stays known
+    is_same = spaces == dict(program.spaces)  # the same object, for which `Context.once` keeps its results
     return program if is_same else program.model_copy(update={"spaces": spaces}), waiting
 
 
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
-    """Return True if a space contains every child of a result."""
+    """Return True if a result has children, and a space contains every one."""
     offered = [{(a.name, f.name) for a in c.attention for f in c.ffn} for c in space.layers]
     children = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
     fits = (len(taken) == len(offered) and all(map(set.__contains__, offered, taken)) for taken in children)
-    return all(fits)
+    return bool(result.solutions) and all(fits)
 
 
 def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
@@ -106,7 +106,7 @@ def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: i
 def chosen(
     kind: str, declared: Mapping[str, object], names: Iterable[str] | None, file: Path, stage: str = "solve"
 ) -> list[str]:
-    """Return the names given, or all declared ones. Raises DiagnosticError for an unknown name or if none is declared."""
+    """Return `names`, or all declared ones without any. Raises DiagnosticError for an unknown name, or if none is declared."""
     wanted, help = list(names or declared), f"declared: {', '.join(declared) or 'none'}"
     if unknown := [name for name in wanted if name not in declared]:
         near = [(name, closest(name, declared)) for name in unknown]
@@ -118,18 +118,18 @@ def chosen(
 
 
 def shown_path(path: Path) -> Path:
-    """Return a path relative to the current directory if it is below it."""
+    """Return a path relative to the current directory if it lies below that, else unchanged."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 COMPILE = "compile"
-"""The stage in its stamp. Every run makes it again and no task reads it."""
+"""Stage in the stamp of `compile_program`. Every run compiles again, and no task depends on the stamp."""
 
 
 def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any], str]:
     """Write ir.json, the BLD plans, the cost tables and (with `models`) the CP-SAT models whose inputs exist.
 
-    Return what was written, and the sizes of spaces and BLDs, as a document and as text.
+    Return the files written and the sizes of spaces and BLDs, as a JSON object and as text.
     """
     from puzzledsl.costs.table import cost_table
 
@@ -176,7 +176,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
 
 
 def _size_text(sizes: Sequence[tuple[int, int]], log10_children: float) -> str:
-    """Return the size of a space by the (attention, ffn) alternatives of each layer, and what overrides leave of it."""
+    """Return a space's size as text. `sizes`: (attention, FFN) alternatives of each layer; `log10_children`: after overrides."""
     most = max(attention * ffn for attention, ffn in sizes)
     whole = max(len(sizes) * log10(most), log10_children)
     text = f"{len(sizes)} layers, {most} alternatives a layer, 10^{whole:.1f} children"

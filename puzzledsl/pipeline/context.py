@@ -1,7 +1,7 @@
 """State shared by all tasks of a run: the checked program, its directories and the progress reporter; and records of tasks.
 
-The records are stamps of finished tasks, with the digests of their inputs and outputs, and reasons of failed ones. A stamp is
-written last. A reason is removed when its task is done.
+The records are stamps of finished tasks, with the digests of their inputs and outputs, and the reasons why other tasks failed.
+A stamp is written after its task's outputs. A reason is removed when its task is done.
 """
 
 import glob
@@ -72,7 +72,7 @@ def _sampled(path: Path) -> str:
 
 
 def files_fingerprint(patterns: Iterable[str], base: Path) -> str:
-    """Digest of every file that the globs match, relative to `base`."""
+    """One digest of the names and contents of all files that the globs `patterns`, relative to `base`, match."""
     found: dict[str, str] = {}
     for pattern in patterns:
         for path in matching(base, pattern):
@@ -81,7 +81,7 @@ def files_fingerprint(patterns: Iterable[str], base: Path) -> str:
 
 
 def data_fingerprint(data: nodes.Data, base: Path) -> str:
-    """Digest of a data set: its declaration, and its files if it has any."""
+    """Digest of a data set: its declaration and the contents of its local files; of a mix, its parts and their weights."""
     match data.source:
         case nodes.TextData() | nodes.JsonlData() | nodes.ParquetData() | nodes.TaskData() as source:
             return digest_of([meaning(data), files_fingerprint(source.paths, base)])
@@ -125,15 +125,15 @@ class Stamps:
         return Stamp.of_file(self.path(stage, name))
 
     def all(self) -> Iterator[Stamp]:
-        """Return every readable stamp, by stage and name."""
+        """Return every readable stamp, ordered by stage and name."""
         return filter(None, map(Stamp.of_file, sorted((self.root / "stamps").glob("*.json"))))
 
     def damaged(self, stamp: Stamp) -> list[str]:
-        """Return the outputs that are missing or not the same, byte for byte, as paths relative to the build directory."""
+        """Return the outputs that are missing or changed since the stamp, as paths relative to the build directory."""
         return [path for path, digest in stamp.outputs.items() if not self._matches(path, digest)]
 
     def vouches(self, stage: str, name: str, path: Path) -> bool:
-        """Return True if `path` is, byte for byte, an output of the finished task."""
+        """Return True if the task's stamp lists `path` as an output, and the file has not changed since."""
         stamp, relative = self.read(stage, name), self._relative(path)
         digest = None if stamp is None else stamp.outputs.get(relative)
         return digest is not None and self._matches(relative, digest)
@@ -160,7 +160,7 @@ class Stamps:
 
 
 class Unfinished(DiagnosticError):
-    """Ends a task that could make a part of its outputs."""
+    """Raised by a task that made only some of its outputs, which are in `outputs`. The diagnostics say what failed."""
 
     def __init__(self, *diagnostics: Diagnostic, outputs: Sequence[Path] = ()) -> None:
         super().__init__(*diagnostics)
@@ -173,19 +173,19 @@ def failure_of(build: BuildDir, stage: str, name: str) -> Failure | None:
 
 
 def failures(build: BuildDir) -> Iterator[Failure]:
-    """Return every record, by stage and name."""
+    """Return the record of every task that failed when it was last tried, ordered by stage and name."""
     return filter(None, map(Failure.of_file, sorted(build.failure("", "").parent.glob("*.json"))))
 
 
 def record(build: BuildDir, stage: str, name: str, error: DiagnosticError) -> None:
-    """Write why a task failed."""
+    """Write why a task failed, for `failure_of` to read. An `Unfinished` error means that it failed in part."""
     problems = tuple(Problem(code=d.code, message=d.message) for d in error.diagnostics)
     found = Failure(stage=stage, name=name, problems=problems, partly=isinstance(error, Unfinished))
     write_text(build.failure(stage, name), found.canonical_json())
 
 
 def forget(build: BuildDir, stage: str, name: str) -> None:
-    """Remove the record of a task that is done, or that the program has no longer."""
+    """Remove a task's record of failure, if there is one, because the task is done or no longer declared."""
     build.failure(stage, name).unlink(missing_ok=True)
 
 
@@ -196,7 +196,7 @@ Key = tuple[str, str]
 
 @dataclass
 class Context:
-    """One run. `file` is the `.pzl` file; relative paths of the program are relative to its directory, `base`."""
+    """One run of the program in `file`, whose text is `source`. Relative paths in it start from `base`, the file's directory."""
 
     file: Path
     program: nodes.Program
@@ -213,18 +213,18 @@ class Context:
 
     @property
     def typed(self) -> str:
-        """The `.pzl` file as a shell takes it, in a command that is suggested."""
+        """The path of the `.pzl` file, quoted for a shell, to stand in commands that messages suggest."""
         return shlex.quote(str(self.file))
 
     @property
     def cluster(self) -> Cluster | None:
-        """The cluster `on`; connected when a stage first needs it, within a `session`."""
+        """The Ray cluster `on`, or None without one. It is connected when a stage first needs it, within a `session`."""
         known: dict[str, Cluster] = self.__dict__.setdefault("_clusters", {})
         return None if self.on is None else known.setdefault(self.on, Cluster(self.on))
 
     @property
     def executor(self) -> Executor:
-        """The workers of the cluster, or else this process."""
+        """The executor of parallel work: on the cluster's workers, or in this process if there is no cluster."""
         if (cluster := self.cluster) is None:
             return Executor()
         from puzzledsl.cluster.ray_tasks import RayExecutor
@@ -286,14 +286,14 @@ class Context:
         return known[key]
 
     def made(self, stage: str, name: str, what: str) -> str:
-        """Return the digest of a finished task's outputs. Raises DiagnosticError if the task is not finished."""
+        """Return the digest of a finished task's outputs, called `what` in messages. Raises DiagnosticError if not finished."""
         stamp = self.stamps.read(stage, name)
         if stamp is None:
             raise DiagnosticError(errors.NotMadeYet(None, what=what, name=name, stage=stage, file=self.typed))
         return digest_of(stamp.outputs)
 
     def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
-        """Read the output file of a finished task. Raises DiagnosticError if it is missing or modified."""
+        """Read an output file of a finished task as a `kind`. Raises DiagnosticError if it is missing, modified or unreadable."""
         how = f"changed or damaged after `pzl {stage}` made it"
         if self.stamps.vouches(stage, name, path):
             try:

@@ -2,8 +2,8 @@
 
 Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
 
-Arithmetic, memory traffic and calls become time by this machine's speeds: a probe's, corrected by the time that finished tasks
-in the build directory's log took. A task that this build directory has finished before is estimated by its previous time.
+The time of arithmetic, memory traffic and calls is estimated from this machine's speeds: a probe measures them, and the logged
+times of finished tasks correct them. A task that this build directory has finished before is estimated by its previous time.
 """
 
 import json
@@ -60,8 +60,8 @@ Word = Literal["done", "missing", "stale", "blocked", "failed"]
 class TaskStatus:
     """One task, its state in a word, and the reason for a state other than `done`.
 
-    `missing`: never finished; `stale`: inputs or files have changed, or a task before it is not done; `failed`: when a run
-    last tried it; `blocked`: unknown, because something outside the build directory is missing.
+    `missing`: never finished; `stale`: inputs or files have changed, or a task before it is not done; `failed`: it failed
+    when last tried; `blocked`: its state is unknown, because something outside the build directory is missing.
     """
 
     task: Task
@@ -123,15 +123,15 @@ SHARE_OF_PEAK = 0.8
 BANDWIDTH_BYTES_PER_S = 1e12
 """Speed of a GPU's memory."""
 DEVICE = ("name", "count", "memory_bytes", "usable_bytes", "host_bytes", "dtype")
-"""Facts of the device that JSON has."""
+"""Fields of the device that the JSON of a dry run shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A task to execute, with its estimate and the memory plans of its parts.
 
-    `peak_bytes`: most memory of the process, or of each device where those are GPUs. `source`: what the log says of the time:
-    the task took it before, or some of its units are done, and the others take this long; empty for an estimate.
+    `peak_bytes`: peak memory of the process, or of each GPU on a GPU machine; 0 without plans. `source`: how the log gives
+    `seconds`: a former run took so long, or an interrupted one has that much left; empty for an estimate.
     """
 
     status: TaskStatus
@@ -143,12 +143,12 @@ class Step:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of files that are gone when it ends."""
+        """Most bytes of temporary files, by the memory plans, or by the estimated work if those say nothing."""
         planned = [plan.scratch_bytes for plan in self.plans if plan.scratch_bytes is not None]
         return max(planned, default=self.work.scratch_bytes)
 
     def row(self) -> tuple[str, ...]:
-        """Return title, time, memory, disk and reason as text; of a score with the number of layer runs that it scores."""
+        """Return title, time, memory, disk and reason as text; a score's title has the number of runs of layers it measures."""
         runs = f" (with {self.work.runs} runs of layers)" if self.work.runs else ""
         time = duration(self.seconds) + (f" ({self.source})" if self.source else "")
         memory, disk = size(self.peak_bytes), size(self.work.written_bytes)
@@ -170,14 +170,14 @@ class Step:
 
 
 class Estimator:
-    """Estimates for one program: on this machine, or on a device that is not here."""
+    """Estimates for one program: on this machine, or on the device `elsewhere`."""
 
     def __init__(self, ctx: Context, elsewhere: Device | None = None) -> None:
         self.ctx, self._elsewhere = ctx, elsewhere
         self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
     def of(self, status: TaskStatus, plans: Sequence[StagePlan] = ()) -> Step:
-        """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
+        """Return the estimate of one task. Its time is from the log, or from `plans` on a device elsewhere, or from its work."""
         work, key, source = status.task.work(), status.task.key, ""
         if key in self._begun:
             seconds, source = self._begun[key]
@@ -194,7 +194,7 @@ class Estimator:
 
     @cached_property
     def device(self) -> Device:
-        """The device that memory is planned for, at the speed that finished tasks of the log reached on it."""
+        """The device that memory is planned for. This machine's probed speeds are scaled by logged times of finished tasks."""
         if self._elsewhere is not None:
             return self._elsewhere
         here, program = self._probed, self.ctx.program
@@ -211,7 +211,7 @@ class Estimator:
 
     @cached_property
     def _probed(self) -> Device:
-        """This machine's device, at the speeds of a probe. A CPU has its whole memory: other programs come and go."""
+        """This machine's device at probed speeds. A CPU's memory counts as if no other program used any: they come and go."""
         from puzzledsl.measure.stopwatch import rates_of
         from puzzledsl.models.machine import whole_bytes
         from puzzledsl.models.placement import placement, this_device
@@ -231,7 +231,7 @@ class Estimator:
 
 
 def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:
-    """Return the seconds of a task: of its plans, or of its products where it has none, and of what else it does."""
+    """Return a task's estimated seconds: matrix products (as `plans` time them, if any do), warm-up, traffic, calls and loads."""
     products = sum(plan.seconds for plan in plans) or work.flop / device.flop_per_s
     if not products:
         return 0.1
@@ -240,11 +240,11 @@ def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:
 
 
 Begun = dict[Key, tuple[float, str]]
-"""Tasks that did not end: the seconds that the units that are left would have taken, and what is done, in words."""
+"""Interrupted tasks: the estimated seconds of the units that are left, and how many units are done, in words."""
 
 
 def _durations(log: Path) -> tuple[dict[Key, float], Begun]:
-    """Return the seconds of the last finished run of each task, and what is done of those that were begun after it."""
+    """Return the seconds of each task's last finished run, and the tasks that were begun after their last one and did not end."""
     took: dict[Key, float] = {}
     begun: Begun = {}
     try:
@@ -268,7 +268,7 @@ def _durations(log: Path) -> tuple[dict[Key, float], Begun]:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The tasks of a run, the free disk space, and the device that memory is planned for. `loading_s`: to import libraries."""
+    """The tasks to execute, the number already `done`, free disk space and the device planned for. `loading_s`: for imports."""
 
     steps: tuple[Step, ...]
     done: int
@@ -333,7 +333,7 @@ class DryRun:
 
 
 def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | None = None) -> DryRun:
-    """Return what `pzl run` does with these options, on this machine or on a device. Changes nothing."""
+    """Return what `pzl run` would do with `--until` and `--only`, on this machine or on `device`. Changes nothing."""
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
     place = next(path for path in (ctx.build.root, *ctx.build.root.parents) if path.exists())
     free, estimator = shutil.disk_usage(place).free, Estimator(ctx, device)
@@ -353,12 +353,12 @@ _ANYWAY = {
     "bld": "its pieces are made in more passes",
     "uptrain": "it does not begin, and says what would do",
 }
+"""Stage -> what happens if its memory plan does not fit the device; `_TRIED` for the other stages."""
 _TRIED = "it is tried all the same, and what is finished is kept"
-"""Stage -> the way it goes on where its plan has no room."""
 
 
 def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
-    """Yield the table of memory plans: each stage's bytes on one device and beside it, hours, and what was chosen."""
+    """Yield the table of memory plans: each stage's bytes on one device and on its host, its time, and what the plan chose."""
     count = f"{device.count} x {device.name}" if device.count > 1 else device.name
     beside = f", {size(device.host_bytes)} of host memory beside each" if device.is_gpu else ""
     yield f"memory on {count}: {size(device.usable_bytes)} usable of {size(device.memory_bytes)}{beside}; {device.dtype}"
@@ -375,5 +375,5 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
 
 
 def size(count: int) -> str:
-    """Format bytes for reading; empty for a negligible amount."""
+    """Format bytes for reading; empty below 64 KiB."""
     return format_quantity(Fraction(count), BYTES) if count >= 1 << 16 else ""

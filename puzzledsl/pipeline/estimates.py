@@ -37,19 +37,19 @@ class Work:
         return Work(*(one + more for one, more in pairs))
 
     def __mul__(self, count: float) -> Work:
-        """Return the arithmetic and the traffic of so many repetitions; bytes on the disk stay."""
+        """Return the work of `count` repetitions: `flop`, `moved_bytes` and `layer_calls` are multiplied, the others stay."""
         repeated = {name: getattr(self, name) * count for name in ("flop", "moved_bytes", "layer_calls")}
         return replace(self, **repeated)
 
 
-TRAINING = 3  # a forward and a backward pass, in forwards
-HEALED_SHARE = 0.75  # of the layers, those from a child's first change on, while nobody knows the child
-DECODED = 8  # steps of a timed window
+TRAINING = 3  # cost of a forward and a backward pass, in forward passes
+HEALED_SHARE = 0.75  # share of the layers that are healed (those from the first change on), assumed until the child is known
+DECODED = 8  # decode steps of a timed window
 BYTES_A_TOKEN = 5.0  # of text in JSON lines
 
 
 def token_flop(shape: nodes.Shape, *, head: bool) -> float:
-    """FLOP of one token's forward in a long prefill."""
+    """FLOP of one token's forward pass in a prefill of 1,024 tokens; `head`: with its logits."""
     return body_flop(shape, 1024) + (head_flop(shape) if head else 0.0)
 
 
@@ -59,7 +59,7 @@ def head_flop(shape: nodes.Shape) -> float:
 
 
 def timed_work(program: nodes.Program, shape: nodes.Shape, scenarios: Iterable[nodes.Scenario]) -> Work:
-    """Return the work of a prefill and a window of decode steps, each of which reads all weights, in each scenario here."""
+    """Return the work of one prefill and one window of decode steps, which read all weights each, summed over `scenarios`."""
     found = Work()
     for scenario in scenarios:
         batch = max(scenario.batches, default=1)
@@ -70,13 +70,13 @@ def timed_work(program: nodes.Program, shape: nodes.Shape, scenarios: Iterable[n
 
 
 def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
-    """Return the work of decode steps: what they read and call; their arithmetic takes less."""
+    """Return the work of decode steps: weights read and layers called. Arithmetic is left out, because it takes less time."""
     read = steps * facts.total_params(shape) * weight_bytes
     return Work(moved_bytes=read, layer_calls=steps * shape.layers)
 
 
 def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
-    """Return the FLOP of healing the upper `layers`, to which the parent runs the tokens first."""
+    """Return the FLOP of healing a child's top `layers`, with the parent's pass through the layers below; 0 without tokens."""
     if not tokens:
         return 0.0
     work = HealingWork(shape, tokens, min(tokens, JUDGING_TOKENS))
@@ -86,7 +86,7 @@ def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
 
 
 def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
-    """Return the tokens of so many items of each task, by the bytes of their files."""
+    """Return the estimated tokens of `items` items (None: all) of each file that the globs `tasks` match, by bytes a line."""
     total = 0.0
     for path in (p for pattern in tasks for p in base.glob(pattern)):
         with path.open("rb") as file:
@@ -97,13 +97,13 @@ def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
 
 
 def child_bytes(ctx: Context, space: str) -> int:
-    """Bytes of a child, taken as large as its parent: the search finds out how much smaller it is."""
+    """Estimated bytes of a child's checkpoint: those of its parent, as the child's own size is known only after the search."""
     shape = ctx.program.parents[ctx.program.spaces[space].parent].shape
     return facts.total_params(shape) * weight_bytes(ctx, space)
 
 
 def weight_bytes(ctx: Context, space: str) -> int:
-    """Bytes of a stored weight, as the parent's config.json says; 2 where there is none."""
+    """Bytes of a stored weight: 4 if the parent's config.json names a 32-bit dtype, else 2."""
     source = ctx.program.parents[ctx.program.spaces[space].parent].source
     if isinstance(source, nodes.HfSource):
         try:

@@ -1,8 +1,8 @@
 """Run tasks in order: skip fresh ones, stamp finished ones, and go on without those that fail.
 
-`run_all` is `pzl run`: every task of a program after those it needs. Its external inputs are checked before it starts: hours of
-measurement precede the first use of some texts. Under `torchrun`, rank 0 executes the stages and the other
-ranks join the training that it announces. The functions at the end solve a search, or load a child, of a run.
+`run_all` is `pzl run`: every task of a program after those it needs. It checks external inputs before it starts, because hours
+of measurement may pass before a stage first reads them. Under `torchrun`, rank 0 executes the stages and the other
+ranks join the training that it announces. Other functions solve one search or frontier, or explain an answer.
 """
 
 import os
@@ -30,13 +30,13 @@ from puzzledsl.pipeline.tasks.searching import Frontier, Solve
 UNFINISHED = "unfinished"
 """Input in the stamp of a task that left a part of its outputs: such a task is never up to date."""
 ENDS_A_RUN = (DiskFull, RayNotInstalled, ClusterNotReached, NoWorkers, WorkersKeepDying)
-"""Problems of the machine, which every other task would meet, too."""
+"""Problems of the machine that every later task would meet, too: they end a run at once."""
 NOT_TRIED = (DamagedArtefact, NotMadeYet, NotReady)
 """Problems of a task that lacks its inputs, or whose inputs are damaged: it is missing, not failed."""
 
 
 class TasksFailed(DiagnosticError):
-    """Tasks failed, and all that need none of them are done. Holds the problems of all."""
+    """Raised at the end of a run in which tasks failed, with all their problems. Tasks that need no failed one are done."""
 
 
 def execute(
@@ -47,12 +47,12 @@ def execute(
     force: bool = False,
     whole: bool = False,
 ) -> None:
-    """Run each stale task, with `force` every one, unless one that it needs has failed before. `say` gets a line of each.
+    """Run each stale task (with `force` every one), except those that need a failed task. `say` gets one line about each.
 
-    `whole`: of a run of the whole program, in which a search without a solution is a failure. Raises DiagnosticError: at once
-    for what all others would meet, too; at the end (TasksFailed) the problems of tasks that failed.
+    `whole`: the run is of the whole program: lines show outcomes, and a task with a `dead_end` counts as failed. Raises
+    DiagnosticError at once for ENDS_A_RUN, and under `torchrun` for any problem; TasksFailed at the end if tasks failed.
     """
-    if process.work():  # no hint of kernels in the command's own process
+    if process.work():  # in the process of a `pzl` command: hide transformers' hints about kernels
         getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
     problems, lost = list[Diagnostic](), dict[Key, Key]()
     with ctx.session():
@@ -81,7 +81,7 @@ def execute(
 
 
 def _cause(task: Task, lost: dict[Key, Key]) -> Key | None:
-    """Return the failed task that this one needs, directly or through others. `lost`: those known to need one, with it."""
+    """Return a failed task that this one needs, directly or through others, or None. `lost`: task -> the failed one behind it."""
     for stage, name in task.requires():
         if (stage, name) not in lost:
             if name not in TASKS[stage].declared(task.program):
@@ -94,7 +94,7 @@ def _cause(task: Task, lost: dict[Key, Key]) -> Key | None:
 
 
 def _ran(ctx: Context, task: Task, force: bool) -> bool:
-    """Run a task and stamp it; return False if it is up to date. Why it failed is recorded, until it is done."""
+    """Run a task, stamp it and return True; return False if it is up to date. A failure is recorded until the task is done."""
     try:
         given = task.inputs()
         stamp = None if force else ctx.stamps.read(task.stage, task.name)
@@ -124,7 +124,7 @@ def _ran(ctx: Context, task: Task, force: bool) -> bool:
 def tasks_of(ctx: Context) -> Iterator[Task]:
     """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find.
 
-    A space that a search narrows is narrowed before its first task; without a solution it has none.
+    A space that a search narrows is narrowed before its first task; until that search is solved, its tasks are left out.
     """
     kinds = TASKS.values()
     for task in ordered([kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]):
@@ -136,7 +136,7 @@ def tasks_of(ctx: Context) -> Iterator[Task]:
 
 
 def ordered(tasks: Iterable[Task]) -> Iterator[Task]:
-    """Yield each existing task after those it needs, stage by stage."""
+    """Yield each task for which `exists()` is true, after those it needs, stage by stage."""
     waiting = {task.key: task for task in tasks}
     while waiting:
         stage = next(task for task in waiting.values() if not _needs(task, waiting)).stage
@@ -161,11 +161,11 @@ def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
 
 FIRST_DOCUMENTS = 64
 BYTES_A_TOKEN = 16
-"""Bytes of text a token at most: one with more is certainly long enough."""
+"""Assumed upper limit: a text with more bytes than this for each token wanted is long enough."""
 
 
 def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
-    """Return everything that the wanted stages would not find, each once, in the order of the declarations."""
+    """Return the problems with inputs of the `wanted` stages: what is absent; else texts that are unreadable; else too short."""
     kinds = [kind for kind in TASKS.values() if wanted(kind.stage)]
     tasks = [kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]
     parents = _parents(ctx) if any(kind.reads_text for kind in kinds) else ()
@@ -187,7 +187,7 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
-    """Yield mistakes in the first documents of sources not tokenised yet: they do not wait for the stage that reads them."""
+    """Yield mistakes in the first documents of each text that is not tokenised yet, before the stage that reads it starts."""
     from puzzledsl.data.counts import parts_of
     from puzzledsl.data.documents import Place
     from puzzledsl.data.streams import path_of, try_first
@@ -234,7 +234,7 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
-    """Return True if one part takes too few tokens, or has so few bytes in its files that its share may not be in them."""
+    """Return True if a part of the text has a `take` below its share of `tokens`, or files that may be too small for it."""
     from puzzledsl.data.counts import parts_of
     from puzzledsl.data.documents import files_of
 
@@ -277,11 +277,11 @@ def _parents(ctx: Context) -> Iterator[Diagnostic]:
 
 
 def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
-    """Run every stale task. A task that fails takes with it only those that need it.
+    """Run every stale task of the stages that `until` and `only` include. After a failure, only tasks that need it are left out.
 
-    With `only`, the stage's inputs are taken as they are. Raises DiagnosticError: for missing files before the first task;
-    at the end (TasksFailed) the problems of tasks that failed, also if a later declaration needs a child that the search
-    cannot give.
+    With `only`, the stage's inputs are used as they are, even if stale. `say` gets lines of progress. Raises DiagnosticError
+    before the first task if files are missing; TasksFailed at the end if tasks failed, or if a search has no solution and a
+    later declaration needs its child.
     """
     before = holder_of(ctx.build.root)
     with locked(ctx), ctx.session():
@@ -304,7 +304,7 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
-    """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
+    """Return the outcome of a run as plain text: only stages that it `covered` (by `--until`, `--only`) and that have results."""
     from puzzledsl.pipeline.text.child_text import export_lines
     from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 
@@ -344,7 +344,7 @@ def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierR
 def regrets_of(
     ctx: Context, search: str, layer: int | None = None, sub_block: Site | None = None, *, time_s: float
 ) -> WhyResult | SearchResult:
-    """Return the regrets of a layer, a sub-block or all, and margins; the result without a solution. Raises DiagnosticError."""
+    """Return regrets of a layer and sub-block (None: of all), and margins if `layer` is None; the result without a solution."""
     from puzzledsl.search.sensitivity.why import why_search
 
     given, layers = inputs.ready_tables(ctx, search), None if layer is None else [layer]
@@ -353,7 +353,7 @@ def regrets_of(
 
 
 def of_sub_block(result: WhyResult | SearchResult, sub_block: Site | None) -> WhyResult | SearchResult:
-    """Return the regrets of one sub-block alone; all of them without one."""
+    """Return `result` with the regrets of `sub_block` alone; unchanged if that is None, or if the search has no solution."""
     if sub_block is None or not isinstance(result, WhyResult):
         return result
     kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)
@@ -366,7 +366,7 @@ def is_follower() -> bool:
 
 
 def join_trainings(ctx: Context) -> bool:
-    """Join the training that rank 0 announces until it is done. Return False after a diagnostic, which rank 0 shows."""
+    """Join every training that rank 0 announces, until it announces the end. Return False after a diagnostic; rank 0 shows it."""
     from puzzledsl.uptrain.ranks import announced, leave, ranks_of, wait_for_the_end
 
     try:

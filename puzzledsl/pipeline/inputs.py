@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def jobs_of(ctx: Context, bld: str) -> tuple[tables.BldJob, ...]:
-    """Return the jobs of a BLD declaration that are of layers."""
+    """Return the jobs of a BLD declaration that make pieces of layers: those of the head are left out."""
     from puzzledsl.plan.bld import bld_plan
 
     return bld_plan(ctx.program, bld)
 
 
 def pieces_of(ctx: Context, bld: str) -> tuple[tables.BldJob, ...]:
-    """Return the jobs of a BLD declaration, and those of the head behind them."""
+    """Return all jobs of a BLD declaration: those of layers, then those of the output head."""
     from puzzledsl.plan.bld import head_jobs
 
     return (*jobs_of(ctx, bld), *head_jobs(ctx.program, bld))
@@ -41,7 +41,7 @@ def measured_scenarios(program: nodes.Program) -> list[str]:
 
 
 def costs_of(ctx: Context, space: str) -> tables.CostTable:
-    """Return the analytic costs, and the measured ones that `pzl measure` has made."""
+    """Return the cost table of a space: analytic costs, those read from tables, and those that `pzl measure` has made."""
     from puzzledsl.costs.table import cost_table, merge, with_running_costs
 
     read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
@@ -54,7 +54,7 @@ def costs_of(ctx: Context, space: str) -> tables.CostTable:
 
 
 def scores_of(ctx: Context, search: str) -> dict[str, tables.ScoreTable]:
-    """Return the finished score tables of a search's space, and read ones."""
+    """Return the score tables of a search's space, by score: finished measured ones, and those read from files."""
     space = ctx.program.searches[search].space
     found: dict[str, tables.ScoreTable] = {}
     for name, score in ctx.program.scores.items():
@@ -86,7 +86,7 @@ def table_inputs(ctx: Context, search: str) -> dict[str, str]:
 
 
 def missing_tables(ctx: Context, search: str) -> dict[str, str]:
-    """Return the scores, then the costs, that a search reads and lacks: in words -> how they are made."""
+    """Return the scores, then the costs, that a search needs and that are missing, in words -> the command that makes them."""
     declared, (costs, found), file = ctx.program.searches[search], read_tables(ctx, search), ctx.typed
     scores = sorted({*mentioned_scores(declared)} - found.keys())
     made = {
@@ -98,7 +98,7 @@ def missing_tables(ctx: Context, search: str) -> dict[str, str]:
 
 
 def ready_tables(ctx: Context, search: str) -> tuple[tables.CostTable, dict[str, tables.ScoreTable]]:
-    """Return what `read_tables` does. Raises DiagnosticError (NotReady), with the commands that make what is missing."""
+    """Return the costs and scores that a search reads. Raises DiagnosticError (NotReady) with commands that make missing ones."""
     if missing := missing_tables(ctx, search):
         where, help = span_of(ctx.program.searches[search].where), "; ".join(sorted({*missing.values()}))
         raise DiagnosticError(NotReady(where, name=search, missing=" and ".join(missing), help=help))
@@ -126,7 +126,7 @@ def file_version(path: Path) -> tuple[int, int] | None:
 
 
 def data_inputs(ctx: Context, *names: str | None) -> dict[str, str]:
-    """Digest of the texts that a task reads."""
+    """Return one digest of the data sets `names`, as `{"data": digest}`. None is skipped; empty if nothing else is given."""
     texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in names if text]
     if not texts:
         return {}
@@ -149,7 +149,7 @@ def best_solution(ctx: Context, search: str) -> tables.SearchResult:
 
 
 def refinement_of(ctx: Context, search: str) -> tables.Refinement | None:
-    """Return the children measured around a search's optimum; None without `refine`. Raises DiagnosticError before that."""
+    """Return the children measured around a search's optimum, None without `refine`. Raises DiagnosticError until measured."""
     if ctx.program.searches[search].refine is None:
         return None
     ctx.made("refine", search, "the measured children")
@@ -157,7 +157,7 @@ def refinement_of(ctx: Context, search: str) -> tables.Refinement | None:
 
 
 def chosen_child(ctx: Context, search: str) -> tables.Solution:
-    """Return the child to build: the best measured one with `refine`, else the solver's. Raises DiagnosticError before that."""
+    """Return the child to build: with `refine` the best measured one, else the solver's. Raises DiagnosticError until known."""
     result = best_solution(ctx, search)
     refinement = refinement_of(ctx, search)
     return result.solutions[0] if refinement is None else refinement.solution
@@ -171,7 +171,7 @@ def child_so_far(ctx: Context, search: str) -> tables.Solution:
 
 
 def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
-    """Return the finished children of an evaluation, and the names of those measured in full, with tasks and timing."""
+    """Return the directories of an evaluation's finished children, and the names of all that also get tasks and timing."""
     names = children_evaluated(ctx.program, name)
     failed = {failure.name for failure in failures(ctx.build) if failure.stage in ("realise", "uptrain")}
     made = {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir() and n not in failed}
@@ -179,7 +179,7 @@ def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]
 
 
 def evaluation_of(ctx: Context, name: str) -> tables.Evaluation | None:
-    """Return an evaluation, perhaps without failed parts; None if it is not made or failed last. Raises DiagnosticError."""
+    """Return an evaluation, perhaps without failed parts; None if not made or all failed. Raises DiagnosticError if damaged."""
     failure = failure_of(ctx.build, "eval", name)
     if ctx.stamps.read("eval", name) is None or (failure is not None and not failure.partly):
         return None
@@ -187,11 +187,11 @@ def evaluation_of(ctx: Context, name: str) -> tables.Evaluation | None:
 
 
 HEALING = "2"
-"""Version of the method; raised when it changes, so that children healed before are made again."""
+"""Version of the healing method; raised when it changes, so that children healed before are made again."""
 
 
 def healing_of_children(ctx: Context, blds: Sequence[str]) -> str:
-    """Digest for children that are built: the method, the tokens and the text of each BLD."""
+    """Digest of how built children are healed: method, tokens and text of each BLD. "none" if children are not healed."""
     if not ctx.heal:
         return "none"
     declared = [ctx.program.blds[name] for name in blds]
@@ -202,7 +202,7 @@ def healing_of_children(ctx: Context, blds: Sequence[str]) -> str:
 
 
 def healing_of_scores(ctx: Context, blds: Sequence[str]) -> str:
-    """Digest for what is scored after healing: the method, the text, and how much of it may be scored."""
+    """Digest of how children are healed before they are scored: method, text, and the most positions that are measured."""
     methods = [score.method for score in ctx.program.scores.values()]
     samples = [method.samples for method in methods if isinstance(method, nodes.ReplaceOne)]
     return digest_of([HEALING, _texts(ctx, blds), max([*samples, *_refined_samples(ctx)])])
@@ -226,12 +226,12 @@ def healed_from(ctx: Context, search: str, layers: Sequence[tables.Assignment]) 
 
 
 def healing_work(ctx: Context, search: str, layers: Sequence[tables.Assignment]) -> Path:
-    """Return the folder in which a child of a search is healed, by refining and by building it."""
+    """Return the folder in which a search's child with these layers is healed: stages `refine` and `realise` share it."""
     return ctx.build.work("realise", f"{search}-{digest_of(healed_from(ctx, search, layers))[:16]}")
 
 
 def _refined_samples(ctx: Context) -> list[int]:
-    """Positions that children are measured on around each search. No child is healed on this text."""
+    """Return the number of positions that each search with `refine` measures children on. No child is healed on this text."""
     return [search.refine.samples for search in ctx.program.searches.values() if search.refine is not None]
 
 
@@ -241,7 +241,7 @@ def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
 
 
 def importance(ctx: Context, space: str, model: Path) -> Importance | None:
-    """Return the importance of a model's inputs on the text that a space's children are healed on, or its pieces calibrated."""
+    """Return a model's importance matrix on the healing (else calibration) text of a space's first BLD; None without one."""
     from puzzledsl.child.healing.walk import healing_text
     from puzzledsl.export.gguf_recipe import importance_of
     from puzzledsl.models.families.load import load_tokenizer
@@ -256,13 +256,13 @@ def importance(ctx: Context, space: str, model: Path) -> Importance | None:
 
 
 def narrowing(ctx: Context, space: str) -> tuple[Key, ...]:
-    """Return the search whose solutions narrow a space."""
+    """Return the task that solves the search whose solutions narrow a space; empty for a space without `used_by`."""
     used_by = ctx.program.spaces[space].used_by
     return (("solve", used_by.search),) if used_by else ()
 
 
 def table_tasks(ctx: Context, search: str) -> tuple[Key, ...]:
-    """Return the measurements and scores that a search reads."""
+    """Return the tasks that make what a search reads: measured costs, measured scores, and the search that narrows its space."""
     space, scores = ctx.program.searches[search].space, ctx.program.scores.items()
     made = [n for n, s in scores if isinstance(s.method, nodes.ReplaceOne) and s.space == space]
     measured = [("measure", space)] if measured_scenarios(ctx.program) else []

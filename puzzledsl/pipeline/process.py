@@ -58,10 +58,10 @@ class Holder(Frozen):
 
 @contextmanager
 def locked(ctx: Context, *, needed: bool = True) -> Iterator[bool]:
-    """Hold the build directory for one process.
+    """Lock the build directory for this process and yield True.
 
-    Unless it is `needed`, a directory that another process holds yields False: to be read alone.
-    Raises DiagnosticError if another process holds it, or if the disk is full.
+    If another process has locked it: with `needed`, raise DiagnosticError; without, yield False, and only read from it.
+    Raises DiagnosticError if the disk is full.
     """
     with disk_errors(ctx.build.root):
         make_directory(ctx.build.root)
@@ -91,7 +91,7 @@ def holder_of(build: Path) -> Holder | None:
 
 
 def at_work(build: Path) -> Holder | None:
-    """Return the process that works here now. Does not take the lock, so it never turns another process away."""
+    """Return the process that works here now, or None. One on another host counts as alive. Does not take the lock."""
     holder = holder_of(build)
     if holder is None or holder.host != socket.gethostname():
         return holder
@@ -125,7 +125,7 @@ def disk_errors(root: Path) -> Iterator[None]:
 
 
 def problem_of(found: tuple[str | None, str], otherwise: object) -> Diagnostic:
-    """Return the diagnostic of a `refusal`; `otherwise`: where to, if the error names no file."""
+    """Return the diagnostic of what `refusal` found. `otherwise`: the path it names if the error names no file."""
     path, reason = found
     if path is not None and os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         return CannotList(None, path=path, reason=reason)
@@ -147,16 +147,16 @@ def refusal(error: BaseException) -> tuple[str | None, str] | None:
 
 
 PLAIN_INTERVAL_S = 10.0
-"""Most seconds between two lines where there is no terminal, and between two lines of the log about one bar."""
+"""Seconds between two lines where there is no terminal, and between two lines of the log about one bar."""
 WARMED_UP = 4
-"""Units after which the first one, in which caches and allocators fill, does not count for the pace any more."""
+"""The first unit, in which caches fill, no longer counts for the pace once the others have this many times its work."""
 
 
 @dataclass
 class _Count:
-    """Units of one bar, and the work that is to be done, by whose pace since `since_s` the time that is left is estimated.
+    """Units of one bar, with an estimate of the time left. `made`: work done since `since_s`; `left`: work still to do.
 
-    `first`, `first_s`: work of the first unit, and the time at which it was done.
+    `first`, `first_s`: work of the first unit, and the time at which it was done. Times are of the monotonic clock.
     """
 
     title: str
@@ -168,10 +168,10 @@ class _Count:
     first_s: float = 0.0
     last_s: float = 0.0
     waiting: int = 1
-    """Units that are done before the pace is known: of several at once, the first ones end together."""
+    """Units that must end before the pace is known: of several that run side by side, the first ones end together."""
 
     def __post_init__(self) -> None:
-        """Take units for alike."""
+        """Assume that all units take the same work, until `ready` is given the work."""
         self.since_s, self.left, self._alike, self.cold = self.began_s, float(self.total), True, 0
 
     def ready(self, work: float | None, at_once: int, cold: int) -> None:
@@ -201,7 +201,7 @@ class _Count:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the other units take at the pace so far, less what the present one has taken; None before the first."""
+        """Estimated seconds left at the pace so far, less the time since the last unit; None until the pace is known."""
         if not self.made or self.waiting > 0:
             return None
         made, since_s, left = self.made, self.since_s, max(self.left, 0.0) if self.done < self.total else 0.0
@@ -220,7 +220,7 @@ class _Count:
 class Reporter(Progress):
     """A Progress that shows one bar at a time and appends every event to `log`. Use as a context manager.
 
-    Without a terminal, a thread writes a line where nothing else did for PLAIN_INTERVAL_S.
+    Without a terminal, a thread writes a line whenever nothing has been written for PLAIN_INTERVAL_S. A `log` of None is no log.
     """
 
     def __init__(self, log: Path | None) -> None:
@@ -322,7 +322,7 @@ class Reporter(Progress):
             file.write(json.dumps(line, default=str) + "\n")
 
     def _log_count(self, count: _Count) -> None:
-        """Log how far a bar is: a dry run counts what an interrupted task has done, at the pace it had."""
+        """Log a bar's units done and seconds left, from which a dry run estimates the rest of an interrupted task."""
         self._logged = time.monotonic()
         if self._stage and count.left_s is not None:
             left = {"done": count.done, "total": count.total, "seconds_left": round(count.left_s, 3)}

@@ -28,9 +28,9 @@ class Task(ABC):
     Class attributes describe the stage:
         stage: Its name, as in `pzl run --until STAGE`.
         kind: What messages call its declarations.
-        by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
+        by_space: Its space may be one that another search narrows (`used_by`); then it waits for that search's solution.
         reads_text: Reads text, with the parent's tokenizer.
-        sets_pace: Its duration measures the machine's speed for estimates.
+        sets_pace: Its logged duration corrects the machine's speed in estimates.
     """
 
     ctx: Context
@@ -59,7 +59,7 @@ class Task(ABC):
 
     @property
     def title(self) -> str:
-        """`score kl`."""
+        """Stage and name as text: `score kl`."""
         return f"{self.stage} {self.name}".strip()
 
     @property
@@ -89,12 +89,12 @@ class Task(ABC):
 
     @property
     def jobs(self) -> list[BldJob]:
-        """The jobs of these."""
+        """The jobs of `blds`: those of layers and of the output head."""
         return [job for bld in self.blds for job in inputs.pieces_of(self.ctx, bld)]
 
     @property
     def heal_tokens(self) -> int:
-        """Tokens that a child of the space is healed on; 0 if children are not healed."""
+        """Tokens that a child of the space is healed on (the most of any BLD); 0 if children are not healed."""
         blds = self.blds if self.ctx.heal else []
         return max((self.program.blds[bld].heal_tokens for bld in blds), default=0)
 
@@ -116,27 +116,27 @@ class Task(ABC):
         return ()
 
     def requires(self) -> tuple[Key, ...]:
-        """Return those of `needs` without which it cannot run: all of them, unless a task does with what there is."""
+        """Return the tasks of `needs` without which it cannot run: all, unless it can run without some of its inputs."""
         return self.needs()
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
-        """Return those of the unfinished tasks that must be done first."""
+        """Return the tasks of `undone` that make this one stale until they are done."""
         return tuple(key for key in self.needs() if key in undone)
 
     def texts(self) -> Iterable[str | None]:
-        """Return the data sets that the task reads."""
+        """Return the names of the data sets that the task reads. None stands for no data set."""
         return ()
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        """Return the data sets of which the task reads a known number of tokens: each with tokens and tokens a block."""
+        """Return the data sets of which the task reads a known number of tokens, as (name, tokens, tokens a block)."""
         return ()
 
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
-        """Return the files of tasks' items that the task reads, with the place that names each."""
+        """Return the files of questions (`tasks`) that the task reads, each with the place in the program that names it."""
         return ()
 
     def lacks(self) -> Iterable[Diagnostic]:
-        """Return what it needs besides texts and items and is not there: packages, other files."""
+        """Return the other problems that would stop it, besides missing texts and items: missing packages, for example."""
         return ()
 
     def exists(self) -> bool:
@@ -144,20 +144,20 @@ class Task(ABC):
         return True
 
     def work(self) -> Work:
-        """Return the estimate of its work; nothing where it takes no time worth mentioning."""
+        """Return the estimate of its work; an empty one if it takes negligible time."""
         return Work()
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        """Return the memory plans of its parts on a device; none where it holds no model. `disk_bytes`: free on the disk."""
+        """Return the memory plans of its parts on a device; empty if it loads no model. `disk_bytes`: free disk space."""
         return []
 
     @abstractmethod
     def run(self) -> list[Path]:
-        """Do it. Return the paths written; a directory stands for all below it."""
+        """Make the outputs and return their paths. A directory stands for all files below it."""
 
     @staticmethod
     def keep(path: Path, artefact: Artefact) -> list[Path]:
-        """Write an artefact, which is the only output."""
+        """Write an artefact and return its path as the only output of `run`."""
         write_text(path, artefact.canonical_json())
         return [path]
 
@@ -166,16 +166,16 @@ class Task(ABC):
         return ()
 
     def remark(self) -> str:
-        """Return the outcome in a few words, after a comma; empty where there is nothing to say."""
+        """Return the outcome in a few words, beginning with a comma; empty if there is nothing to say."""
         return ""
 
     def dead_end(self) -> Diagnostic | None:
-        """Return the reason why no later task can be done."""
+        """Return the reason why later tasks cannot be done although this one is, for example an infeasible search; else None."""
         return None
 
 
 class DeclaredTask(Task, Generic[Declared]):
-    """One stage of one declaration of a kind."""
+    """A task of each declaration of `kind`, which belongs to a space."""
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, Declared]:
@@ -185,7 +185,7 @@ class DeclaredTask(Task, Generic[Declared]):
 
     @property
     def declaration(self) -> Declared:
-        """The declaration."""
+        """The declaration that the task is of, in the present program."""
         return self.declared(self.program)[self.name]
 
     @property

@@ -58,7 +58,7 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
 
 
 def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
-    """Return the jobs that round the parent's head so that errors make up for each other; none for a space's nearest rounding."""
+    """Return a job for each type that GPTQ rounds the parent's head to; empty if the space rounds otherwise or keeps its ends."""
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
@@ -81,7 +81,7 @@ def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
 
 
 def _common(program: Program, bld: Bld, parent: Parent) -> dict[str, object]:
-    """Return the content of every job's id: the parent, the text and the training."""
+    """Return what the ids of all jobs of a BLD have in common: the parent, the text and the training."""
     data = program.data[bld.data].source.model_dump(mode="json") if bld.data else None
     source, shape = parent.source.model_dump(mode="json"), parent.shape.model_dump(mode="json")
     training = bld.model_dump(mode="json", include=TRAINING)
@@ -121,7 +121,7 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
         for name, size in alternative.stored(shape).items()
     }
     made = [alternative for _, alternative in parts if alternative.trainable]
-    # of the parent's own weights it is the method of their rounding
+    # pieces that are the parent's own weights, rounded, have the method of rounding as their initialiser
     names = [each.initialiser(init) if each.own_weights else init.quantise for each in made]
     identity: dict[str, object] = {
         "sub_block": kind,

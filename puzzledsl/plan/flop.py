@@ -83,8 +83,8 @@ HELD_OUT_TOKENS = 4096
 BLOCK_SHARE, MAX_BLOCK = 32, 64
 """A round of the elimination removes 1/32 of the channels left, at most 64."""
 ELIMINATED_BYTES, SUMMED_BYTES = 80, 80
-"""Bytes read and written a number of the inverse in each round: rows and columns gathered, one update, and their copies; and a
-number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
+"""Bytes read and written for each number of the inverse in each round: rows and columns gathered, one update, and their copies;
+and for each number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
 LAZY, COLUMN_FLOP = 32, 5e6
 """Columns whose errors are collected before they reach the rest of the matrix, and what a column of the loop takes besides."""
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
@@ -93,8 +93,8 @@ READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 class StageOneFlop:
     """FLOP of a BLD's pieces and of their parent, by layer.
 
-    `parent`: of a token. `moved`: bytes read and written besides, in all. `by_layer`: in all, of the parent's layer and of its
-    pieces; sums in float64, and bytes that are moved, count for the float32 products of the same time.
+    `parent`: of one token. `moved`: bytes read and written in the whole stage besides. `by_layer`: in the whole stage, of the
+    parent's layer and of its pieces; float64 products and moved bytes count as the float32 FLOP that take as long.
     """
 
     def __init__(self, shape: Shape, jobs: Sequence[BldJob]) -> None:
@@ -103,7 +103,7 @@ class StageOneFlop:
         self.parent, self.by_layer = [0] * shape.layers, [0.0] * shape.layers
         self.moved: defaultdict[int, float] = defaultdict(float)
         calibration, tokens = first.calibration_tokens, first.tokens
-        # those of training and its evaluations
+        # tokens of training and of its evaluations
         seen = tokens + EVALUATIONS * held_out_blocks(tokens, first.context) * first.context
         for own, layers in shape.kinds():
             flop = sum(self.forward(half, own) for half in (ParentAttention(), ParentFfn()))
@@ -138,7 +138,7 @@ class StageOneFlop:
         return prefill // self._work.prompt
 
     def training(self, job: BldJob) -> int:
-        """Return the FLOP of a piece in training, a token."""
+        """Return the FLOP of a piece in training, a token; 0 for a piece that is not trained."""
         alternatives = [a for a in (job.attention, job.ffn) if a is not None]
         if any(a.solved_by == job.init for a in alternatives) or all(is_frozen(a) for a in alternatives):
             return 0  # optimal as it starts, or frozen
@@ -190,14 +190,14 @@ def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
 
 
 def body_flop(shape: Shape, prompt: int) -> float:
-    """Return the FLOP of a token in the parent's layers, in a prefill of so many."""
+    """Return the FLOP of a token in the parent's layers, in a prefill of `prompt` tokens."""
     work, halves = Workload(1, prompt, 1), (ParentAttention(), ParentFfn())
     kinds = ((own, len(layers)) for own, layers in shape.kinds())
     return sum(count * sub_block_flop(own, half, work)[0] for own, count in kinds for half in halves) / prompt
 
 
 def heads_work(shape: Shape, jobs: Sequence[BldJob]) -> float:
-    """Return the FLOP of rounding the head for each of `jobs`, with those of the parent that shows what enters it."""
+    """Return the FLOP of rounding the head for each of `jobs`, and of the parent's pass that gives the head's inputs."""
     if not jobs:
         return 0.0
     tokens = jobs[0].calibration_tokens
@@ -211,7 +211,7 @@ JUDGING_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class HealingWork:
-    """Work of healing a child on `tokens`, which `judging` others judge, in weights that tokens meet."""
+    """Work of healing a child on `tokens` tokens and judging it on `judging` others, in multiply-adds (two FLOP each)."""
 
     shape: Shape
     tokens: int
@@ -224,7 +224,7 @@ class HealingWork:
         return met * (self.tokens + self.judging)
 
     def run(self, layer: int, alternative: Alternative) -> float:
-        """Return the work of running a sub-block of the child on all tokens, and without healing on those that judge."""
+        """Return the work of running a sub-block of the child on all tokens, and once more, unhealed, on the judging ones."""
         return alternative.size(self.shape.at(layer)).active * (self.tokens + 2 * self.judging)
 
     def fit(self, layer: int, alternative: Alternative) -> float:
@@ -236,7 +236,7 @@ class HealingWork:
 
     @property
     def compared(self) -> float:
-        """The work of comparing the child before and after with the parent, by the logits of each."""
+        """The work of the logits that compare the child before and after healing with the parent."""
         return 4 * self.judging * fixed_size(self.shape).active
 
     def of_layers(self, layers: Sequence[tuple[Alternative, Alternative]]) -> float:
@@ -252,12 +252,12 @@ class HealingWork:
 
 
 def held_out_blocks(tokens: int, context: int) -> int:
-    """Return the number of held-out blocks of a BLD with so many training tokens."""
+    """Return the number of held-out blocks of a BLD with `tokens` training tokens in blocks of `context`."""
     return max(1, -(-min(HELD_OUT_TOKENS, tokens // 8) // context))
 
 
 def _inputs(alternative: Alternative, own: Shape) -> int:
-    """Return the inputs of the map that least squares fit."""
+    """Return the number of inputs of a sub-block's last map, which least squares fit."""
     alone = alternative.alone(own)
     return alone.query_heads * own.head_dim or min(alone.channels, widest(own)) or own.hidden
 
@@ -273,7 +273,7 @@ def eliminated_numbers(channels: int) -> int:
 
 
 def matrix_flop(rows: int, columns: int) -> float:
-    """Return the FLOP of rounding a matrix in GPTQ's two orders, and what its loop over columns takes beside them."""
+    """Return the FLOP of rounding a matrix with GPTQ in both of its orders, and the FLOP that its loop over columns costs."""
     return 2 * (4 / 3 * columns**3 + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
 
 

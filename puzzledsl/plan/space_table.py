@@ -34,7 +34,7 @@ class SpaceTable:
         return fsum(map(log10, (ends, *(len(c.attention) * len(c.ffn) for c in self.space.layers))))
 
     def distinct(self, sub_block: SubBlock) -> list[Row]:
-        """The alternatives of some layers, the parent's first, then in the order written; of unlike layers a row each."""
+        """The distinct alternatives, the parent's first, then as written; one whose facts differ by layer has several rows."""
         found: dict[tuple[Alternative, str], Row] = {}
         shape = self.program.parents[self.space.parent].shape
         own_of = {layer: own for own, layers in shape.kinds_of(sub_block) for layer in layers}
@@ -50,14 +50,14 @@ class SpaceTable:
         return sorted(found.values(), key=lambda row: not row.alternative.is_parent)
 
     def facts(self, sub_block: SubBlock, alternative: Alternative, own: Shape) -> dict[str, object]:
-        """Name, sizes and, of a rounded width, the width asked for, in a layer of a shape."""
+        """Name and sizes of an alternative in a layer of shape `own`; of a rounded FFN width, also the widths asked for."""
         found: dict[str, object] = {"name": alternative.name}
         found |= {key: fact(alternative, key, own) for key in SUB_BLOCK_FACTS[sub_block]}
         asked = {r.asked: str(r.exact) for r in self.space.roundings if f"mlp{r.width}" == found["name"]}
         return found | ({"rounded_from": asked} if asked else {})
 
     def as_json(self) -> dict[str, object]:
-        """For machines: `layers` has one entry a layer, `alternatives` one a distinct alternative."""
+        """Return a JSON object: `layers` has one entry a layer, `alternatives` one for each row of `distinct`."""
         sites = self.space.ends or ()
         ends = {site: [end.name for end in choice] for site, choice in sites}
         alternatives: dict[str, list[dict[str, object]]] = {}

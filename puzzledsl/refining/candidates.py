@@ -39,12 +39,12 @@ measured score."""
 
 
 class Candidates:
-    """Candidate children of one search with its tables. `score` is the name of the score that the search minimises."""
+    """Candidate children of one search with its tables. `score`: name of the score that measured children refit."""
 
     def __init__(
         self, program: nodes.Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
     ) -> None:
-        """Raises DiagnosticError if a table is missing, ValueError if the objective is not one score measured on text."""
+        """Raises DiagnosticError if a table is missing, ValueError if no score can be refitted (`refined_score`)."""
         self._program, self._costs, self._scores = program, costs, dict(scores)
         declared = program.searches[search]
         self.tables = tables_of(program, search, costs, scores)
@@ -78,7 +78,7 @@ class Candidates:
         return self._refitted(table, objective=goal, requirements=(*self._search.requirements, *bounded))
 
     def least(self, table: ScoreTable) -> Solution | None:
-        """Return the child with the least loss by `table` that meets the requirements but those on judged figures."""
+        """Return the child with the least loss by `table` that meets all requirements but judged ones; None if none is found."""
         return self._refitted(table, sense="minimize", objective=self._refitted_loss)
 
     @property
@@ -90,7 +90,7 @@ class Candidates:
         return alone(nodes.ScoreTerm(score=self._refitted_name))
 
     def _refitted(self, table: ScoreTable, **changes: object) -> Solution | None:
-        """Return the answer of the search with some things changed, in which `table` is the refitted score's."""
+        """Solve the search with `changes` to it and `table` for the refitted score; None if no child is found."""
         name = self._refitted_name
         search = self._search.model_copy(update={**changes, "solutions": 1})
         declared = self._program.scores[self.score].model_copy(update={"name": name})
@@ -158,7 +158,7 @@ class Proposals:
         return self._refitted() if self._seen else self._proposed(self._optimum, "optimum")
 
     def add(self, proposal: Proposal, loss: float, figures: Figures | None = None) -> MeasuredChild:
-        """Note a proposal's measured loss, and refit the scores to it too. `figures`: what judges found."""
+        """Record a proposal's measured loss, refit the scores, and return the child's record. `figures`: what judges measured."""
         solution = proposal.solution
         child = MeasuredChild(
             layers=solution.layers,
@@ -174,11 +174,11 @@ class Proposals:
         return child
 
     def best(self) -> int:
-        """Return the number of the best child; of equally good ones the first."""
+        """Return the index in `children` of the best child; of equally good ones the first."""
         return min(range(len(self.children)), key=self._order)
 
     def model_optimum(self) -> Solution | None:
-        """Return the optimum of the refitted scores."""
+        """Return the optimum of the refitted scores; None if the solver finds none."""
         return self._candidates.optimum(self.surrogate.table())
 
     def _refitted(self) -> Proposal | None:
@@ -191,7 +191,7 @@ class Proposals:
         return None if found is None else self._proposed(found, "drawn")
 
     def _drawn(self, most: float | None = None) -> Solution | None:
-        """Return a new optimum of scores drawn around the refitted ones; of draws that bring none, the search's next answer."""
+        """Return a new optimum of drawn scores. After TRIES failures: with `most`, None; without it, the search's next answer."""
         for _ in range(TRIES):
             drawn = self._candidates.optimum(self.surrogate.table(self._generator, SPREAD), most)
             if drawn is not None and drawn.layers not in self._seen:
@@ -213,7 +213,7 @@ class Proposals:
 STEP = 0.15, 1.5
 """The least and the greatest step of log t while all children meet the requirements, or none does."""
 INSIDE = 0.15
-"""A step between two children stays so far from both, as a share of their distance in log t."""
+"""Least distance in log t of a new bound from each of the two children that it lies between, as a share of their distance."""
 NO_BETTER_THAN_A_COIN = 0.5
 """Confidence at which a figure counts as it was measured, without its error."""
 LEAST_LOSS = 1e-4
@@ -221,7 +221,7 @@ LEAST_LOSS = 1e-4
 
 
 def slack(judged: nodes.Judged, figure: Figure, sure: float) -> float:
-    """Return log(allowed / measured loss) in nats, above 0 where met with confidence `sure`. Raises KeyError if not measured."""
+    """Return log(allowed loss / measured loss), at least 0 where the requirement is met with confidence `sure`."""
     record = judged.record
     error = statistics.NormalDist().inv_cdf(sure) * (figure.stderr or 0.0)
     worst = figure.value + error if record.better == "less" else figure.value - error
@@ -233,7 +233,7 @@ class JudgedProposals(Proposals):
     """Proposals for judged requirements: the bound's logarithm moves by false position (Dahlquist & Bjorck 1974, section 6.3)."""
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int, program: nodes.Program) -> None:
-        """`program`: declares the judges and their requirements."""
+        """`program`: declares the judges, with the confidence `sure` that each wants; else as `Proposals`."""
         super().__init__(candidates, optimum, seed)
         self._requirements = [
             (requirement, requirement.judged, float(program.judges[requirement.judged.judge].sure))
@@ -251,11 +251,11 @@ class JudgedProposals(Proposals):
         return next_bound(floored, self._unreachable, self._reached)
 
     def model_optimum(self) -> Solution | None:
-        """Return the optimum of the refitted scores under the next bound."""
+        """Return the optimum of the refitted scores under the next bound; None if the solver finds none."""
         return self._candidates.optimum(self.surrogate.table(), self.bound())
 
     def _refitted(self) -> Proposal | None:
-        """Return the optimum under the next bound, by refitted or drawn scores."""
+        """Propose a child that is optimal under the next bound by refitted scores, else by drawn ones; None if none is new."""
         table = self.surrogate.table()
         most = self.bound()
         for _ in range(TRIES):
@@ -285,7 +285,7 @@ class JudgedProposals(Proposals):
         return {"judged": dict(figures), "objective": solution.objective, "missed": missed}
 
     def _slack(self, judged: nodes.Judged, figures: Figures, sure: float) -> float:
-        """Return a requirement's slack; a figure that could not be had meets nothing."""
+        """Return a requirement's slack; it is below 0 where its figure, or the error that it needs, could not be measured."""
         figure = figures.get(f"{judged.judge}.{judged.figure}")
         if figure is None or (figure.stderr is None and sure > NO_BETTER_THAN_A_COIN):
             return -STEP[0]  # one block of text, or a parent at chance: nothing is sure
@@ -300,9 +300,9 @@ class JudgedProposals(Proposals):
 
 
 def next_bound(seen: Sequence[tuple[float, float]], unreachable: float = 0.0, reached: float = 0.0) -> float:
-    """Return the next bound from (predicted loss, slack) of measured children.
+    """Return the next bound on the refitted sum, in nats, from (predicted loss, slack) of measured children.
 
-    Below `unreachable` there is no child; up to `reached` the best one is known, and meets the requirements.
+    No child has a sum of `unreachable` or less. The best child under `reached` is known, and meets the requirements.
     """
     met = [pair for pair in seen if pair[1] >= 0]
     low = max(met, default=None)

@@ -38,8 +38,8 @@ from puzzledsl.scoring.replacements import FiguresCache
 class RefineInputs(StageInputs):
     """Inputs of measuring children of one search, with the jobs of its space's pieces.
 
-    Judged children are healed if `heal`. `healing_work` gives the folder in which a child is healed, which building it reads;
-    None: in `work`.
+    Judged children are healed if `heal`. `healing_work(layers)` gives the folder for a child's healed weights, where the stage
+    that builds the child finds them; None: a folder in `work`.
     """
 
     costs: tables.CostTable = field(kw_only=True)
@@ -68,7 +68,7 @@ class Judges:
     """Measure children of one search by all judges that its requirements name."""
 
     def __init__(self, inputs: RefineInputs, first: tables.Solution | None = None) -> None:
-        """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
+        """Read the judges' texts and tasks. Each child is estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
         self._judges = [_Judge(inputs, judge) for judge in judges_of(program, program.searches[inputs.name])]
         self.samples = self._judges[0].tokens
@@ -95,7 +95,7 @@ class Judges:
         log("judged", missed=list(child.missed), kl=child.measured, predicted=child.predicted)
 
     def start(self, title: str, children: int) -> None:
-        """Begin a bar of so many children: of the layers that are healed and what is judged of each, and of the parent once."""
+        """Start a progress bar: layers to heal and units to judge of each of so many children, and units of the parent once."""
         units, work = (own + children * child for own, child in zip(self._parent, self._child, strict=True))
         self._inputs.progress.start(title, int(units))
         self._inputs.progress.ready(work)
@@ -151,9 +151,9 @@ class Judges:
         return found
 
     def _healing_work(self, solution: tables.Solution | None) -> tuple[int, float]:
-        """Return the units of healing a child, and their work, in the measure of judges; nothing without healing.
+        """Return the progress units of healing a child, and their work in weights that tokens meet; (0, 0) without healing.
 
-        Without a solution, all sub-blocks are taken for the parent's.
+        `solution`: the child; None: one whose sub-blocks all have the size of the parent's.
         """
         inputs, program = self._inputs, self._inputs.program
         space = program.spaces[program.searches[inputs.name].space]
@@ -213,14 +213,14 @@ class _Judge:
         linear = [each for each in required if isinstance(each, LinearRequirement)]
         places = (r.where for r in linear if r.judged and (r.judged.judge, r.judged.figure) == kept)
         self._kept = next(places, None)
-        """The place of a requirement on accuracy kept."""
+        """Place in the program of a requirement on this judge's figure `kept`; None without one."""
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
         """The blocks and items that it measures of a child, or of the parent."""
         self.tokens = sum(text.blocks_NT.numel() for text in self._plan.texts)
         self._effort = EvalWork.of(inputs.parent_dir)
         self.work = self._effort.units(self._plan, units)
-        """The work of that, in weights that tokens meet."""
+        """The work of measuring these, in weights that tokens meet."""
 
     def identity(self) -> list[str]:
         """Return all that its figures depend on besides the child."""
@@ -230,7 +230,7 @@ class _Judge:
         return [self.name, str(self._plan.declaration.dtype), *texts, *tasks]
 
     def of_parent(self, title: str) -> Measured:
-        """Return what the parent does, measured once. Raises DiagnosticError if it is at chance where it is to be kept."""
+        """Return the parent's results, measured once. Raises DiagnosticError if it is at chance and `kept` is required."""
         if self._parent is None:
             self._parent = self._of(PARENT, self._inputs.parent_dir.resolve(), title)
             samples = self._parent.samples

@@ -43,8 +43,8 @@ METHOD = "1"
 KEPT_SHARE = 8
 """1 / KEPT_SHARE of the free memory may hold healed streams, which children with equal first layers share."""
 KEPT_EVERY = 4
-"""A child repeats at most KEPT_EVERY - 1 sub-blocks that another one shares (of 60 in a model of 30 layers); a kept child takes
-1 / KEPT_EVERY of the memory."""
+"""The healed stream is kept after every KEPT_EVERY-th sub-block of a child, in 1 / KEPT_EVERY of the memory for all of them.
+Another child with the same first sub-blocks heals at most KEPT_EVERY - 1 of these again."""
 POINT_BYTES = 1 << 25
 """The parent's stream at one point is kept in memory up to this size, in a file above it."""
 
@@ -137,11 +137,11 @@ class Meter:
         self._known = FiguresCache(inputs.build, "children-", key)
 
     def start(self, title: str, children: int) -> None:
-        """Begin a bar of so many children."""
+        """Start a progress bar of so many children."""
         self._inputs.progress.start(title, children)
 
     def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
-        """Measure a proposal, and report the best of all so far."""
+        """Measure a proposal, add its loss to `proposals`, and report the best one so far; `children` is not used."""
         before = len(self._known.figures)
         loss = self.loss(proposal.solution)
         proposals.add(proposal, loss)
@@ -166,7 +166,7 @@ class Meter:
 
 
 def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
-    """Measure `refine.children` children of a solved search, none of them twice, or all that are proposed.
+    """Measure `refine.children` children of a solved search, each once; fewer if no more are proposed.
 
     Judges measure them where requirements name some, else the score's own text. Raises DiagnosticError, ValueError.
     """

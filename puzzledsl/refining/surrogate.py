@@ -49,7 +49,7 @@ class Surrogate:
     """
 
     def __init__(self, table: ScoreTable, dropped: Sequence[LayerAssignment | None]) -> None:
-        """Set up the prior, which is centred on the table's entries. `dropped`: the choice that drops each layer."""
+        """Set up the prior, which is centred on the table's entries. `dropped`: as from `Tables.dropped`."""
         self._table, self._dropped = table, dropped
         entries = _entries(table)
         self._places = {entry: place for place, entry in enumerate(entries)}
@@ -85,7 +85,7 @@ class Surrogate:
         self._covariance_II = self._prior_II - gain_IN @ shared_NI
 
     def table(self, generator: np.random.Generator | None = None, share: float = 1.0) -> ScoreTable:
-        """Return a score table of the posterior mean, or with a `generator` of a draw with `share` of its deviations."""
+        """Return the table with each entry's posterior mean; with a `generator`, a draw at `share` of the standard deviation."""
         errors_I = self._mean_I
         if generator is not None:
             nothing_I = np.zeros(len(self._places))

@@ -27,7 +27,7 @@ ACCURACY_KEPT = "of accuracy kept"
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the figures at the top of the page. `said`: the same behind "The child"; empty for what is in no sentence."""
+    """One of the figures at the top of the page. `said`: the figure as a sentence's rest after "The child"; empty for none."""
 
     number: Number
     label: str
@@ -36,7 +36,7 @@ class Headline:
 
 
 def headlines(subject: Subject) -> list[Headline]:
-    """Times faster, KL, accuracy kept and size; whichever are known. A predicted one says so."""
+    """Return speed beside the parent, KL, accuracy kept and size, as far as they are known. A predicted one says so."""
     pooled = (measured.pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
     accuracy = next((_kept(kept) for kept in pooled if kept is not None), None)
     found = [_speed(subject), _divergence(subject), accuracy, _size(subject)]
@@ -74,7 +74,7 @@ def _faster(ratio: float, scenario: str, how: str, detail: str) -> Headline:
 
 
 def uncalibrated_notes(subject: Subject) -> list[str]:
-    """Return the spreads of predictions that rest on profiles without a calibration."""
+    """Return a sentence for each scenario whose prediction rests on a profile without a calibration; none without a child."""
     return notes(subject.program, subject.search, subject.best) if subject.best else []
 
 
@@ -104,7 +104,7 @@ def _divergence(subject: Subject) -> Headline | None:
 
 
 def _kept(kept: Kept) -> Headline:
-    """The pooled accuracy beyond chance, with its interval."""
+    """Return the figure of the accuracy that is kept beyond chance over all tasks, with its interval."""
     means = f"{_tasks(kept.figures)}: {kept.parent:.1%} → {kept.child:.1%}, chance {kept.chance:.1%}"
     interval = measured.interval_text(kept)
     if measured.too_wide(kept):
@@ -154,7 +154,7 @@ def _size(subject: Subject) -> Headline | None:
 
 
 def _file(subject: Subject) -> Headline | None:
-    """Bytes of the child's file for an engine beside those of the parent's in the hardware's type, where both are known."""
+    """Size of the child's file for an engine beside the parent's in the hardware's number type; None if either is unknown."""
     scenario = subject.program.scenarios.get(subject.scenario or "")
     spec = None if scenario is None else subject.program.hardware[scenario.hardware].spec
     for _, evaluation in subject.evaluations:
@@ -211,7 +211,7 @@ def verdict(subject: Subject) -> str:
 
 
 def _gap(subject: Subject) -> str:
-    """KL and top-1 agreement in words: exp(-KL) is the geometric mean of the child's over the parent's probability."""
+    """KL and top-1 agreement in words. exp(-KL) is the geometric mean of the child's probabilities over the parent's."""
     for _, evaluation, _, figures in subject.finals:
         if "kl" not in figures or not math.isfinite(figures["kl"].value):
             continue
@@ -240,7 +240,7 @@ def _proof(subject: Subject, status: str) -> str:
 
 Kind = Literal["missed", "ladder", "too_few", "no_gain", "given"]
 AS_FAST = 0.97
-"""Share of the child's speed from which on a file counts as fast as it: timings differ by that much from run to run."""
+"""A file with at least this share of the child's speed counts as equally fast: timings differ by that much from run to run."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Ending:
 
     `missed`: the finished child misses a requirement by more than the measurement's error. `ladder`: a file that the engine's own
     quantiser makes of the parent is as fast and nearer to it. `too_few`: so few questions that the accuracy kept is not known.
-    `no_gain`: uptraining did not bring the child nearer to the parent. `given`: values of `--set`.
+    `no_gain`: uptraining did not bring the child nearer to the parent. `given`: `--set` replaced values of the program.
     """
 
     kind: Kind
@@ -259,7 +259,7 @@ class Ending:
 
 
 def endings(subject: Subject) -> list[Ending]:
-    """Return the endings of a search's child: what is missed first."""
+    """Return the endings of a search's child; missed requirements come first."""
     return [*_missed(subject), *_beaten(subject), *_too_few(subject), *_no_gain(subject), *_given(subject)]
 
 

@@ -44,13 +44,13 @@ def count(value: float) -> Number:
 
 
 def size(value: float) -> Number:
-    """Bytes."""
+    """A size in bytes: `11.9GiB`."""
     return Number(units.format_quantity(Fraction(value), units.BYTES), value)
 
 
 @lru_cache(maxsize=65_536)  # a strip of 80 layers has 400, mostly those of the strip before
 def seconds(value: float) -> Number:
-    """A time."""
+    """A time in seconds, in the unit that suits it: `12.5ms`."""
     return Number(units.format_quantity(Fraction(value), units.TIME), value)
 
 
@@ -105,9 +105,9 @@ METRIC_UNITS = {name: _UNITS.get(metric.dimension, "") for name, metric in METRI
 
 @cache
 def environment(*more: Path) -> Environment:
-    """Return the environment of every template: all values are escaped, none may be missing. `more`: folders that use these.
+    """Return the environment of all templates: values are escaped, and a missing one is an error. `more`: other template folders.
 
-    Its filters are the forms of numbers, `{{ piece.tokens|count }}`; what is not known stays None.
+    Its filters are the number functions above, `{{ piece.tokens|count }}`; an unknown value, None, stays None.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -135,7 +135,7 @@ CANNOT = "cannot be met"
 
 
 def regret_text(regret: Regret | Move, figure: Callable[[float], str]) -> str:
-    """A regret as text: `0.021`, `0.012 to 0.020`, `at least 0.012`, `not known`, `cannot be met`."""
+    """A regret as text, with numbers by `figure`: `0.021`, `0.012 to 0.020`, `at least 0.012`, `not known`, `cannot be met`."""
     if regret.at_least is None:
         return CANNOT
     if regret.at_most is None:
@@ -152,7 +152,7 @@ def signed(value: float) -> str:
 
 
 def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
-    """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
+    """The regrets of a sub-block: of the chosen alternative, then by upper bound, then those without one by lower bound."""
 
     def key(regret: Regret) -> tuple[bool, float, float]:
         least = math.inf if regret.at_least is None else regret.at_least
@@ -169,5 +169,5 @@ def next_best(sub_block: SubBlockRegrets) -> Regret | None:
 
 
 def is_negligible(result: WhyResult, regret: Regret) -> bool:
-    """Proven to cost next to nothing."""
+    """Return True if a regret is proven to be at most the one that counts as negligible."""
     return regret.at_most is not None and regret.at_most <= result.negligible

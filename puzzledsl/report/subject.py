@@ -32,7 +32,7 @@ T = TypeVar("T", bound=Artefact)
 
 @dataclass
 class Artefacts:
-    """Artefacts by the name of the declaration that made them. `unreadable` names damaged files."""
+    """Artefacts by the name of their declaration; `costs` by space, `pieces` by job id. `unreadable` names damaged files."""
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
@@ -103,7 +103,7 @@ PARENT = "parent"
 
 
 def main_search(found: Artefacts) -> str | None:
-    """Return the search that the page is about: an evaluated, else an uptrained, else any one."""
+    """Return the search of the page: an evaluated, else an uptrained, else any one, solved ones first; None without a search."""
     program = found.program
     candidates = [search_behind(program, e.of) for n, e in program.evals.items() if n in found.evaluations]
     candidates += [search_behind(program, e.of) for e in program.evals.values()]
@@ -132,16 +132,16 @@ class Subject:
 
     @cached_property
     def optimum(self) -> Solution | None:
-        """The solver's child, which is not the one that is built where the search was refined."""
+        """The solver's child, or None; if the search was refined, the child that is built may be another, `best`."""
         return self.best_of(self.result)
 
     @cached_property
     def refinement(self) -> Refinement | None:
-        """The children that were measured around the optimum, where the best is a child of the space as it is now."""
+        """The children measured around the optimum; None without them, or if the best is not in the space as it is now."""
         return self._refinement(self.name)
 
     def child(self, search: str) -> Solution | None:
-        """The child that is built for a search of this space: the best measured one where it was refined."""
+        """Return the child to build for a search of this space: the best measured one, else the solver's, else None."""
         found = self._refinement(search)
         return self.best_of(self.found.results.get(search)) if found is None else found.solution
 
@@ -183,7 +183,7 @@ class Subject:
         return [name for name in names if search_behind(self.program, name) == self.name]
 
     def final(self, declaration: nodes.Eval, evaluation: Evaluation) -> str | None:
-        """The child that an evaluation is about: what it names, else the last of `children`."""
+        """The child that an evaluation is about: the one it names, else the last of `children`; None without children."""
         names = self.children(evaluation)
         return declaration.of if declaration.of in names else names[-1] if names else None
 
@@ -194,7 +194,7 @@ class Subject:
         return [(of, made, name, self.figures(made, name)) for of, made, name in found if name]
 
     def shown(self, declaration: nodes.Eval, evaluation: Evaluation) -> list[str]:
-        """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""
+        """Models beside the parent in tables: others that `full` names, then the search's children, the `final` one last."""
         final, children = self.final(declaration, evaluation), self.children(evaluation)
         names = [m.model for m in evaluation.models if m.model in (*children, *declaration.full)]
         return sorted(names, key=lambda name: (name in children, name == final))
@@ -239,7 +239,7 @@ class Subject:
         return self.found.scores[self.score] if self.score else None
 
     def scenario_costs(self, scenario: str, solution: Solution | None = None) -> ScenarioCosts | None:
-        """A scenario's costs at the batch that a solution runs it at."""
+        """A scenario's costs at the batch of a solution (default: the best), else its first costs; None without any."""
         listed = self.costs.scenarios.get(scenario, ()) if self.costs else ()
         chosen = solution or self.best
         batch = chosen.batches.get(scenario) if chosen else None
@@ -249,16 +249,16 @@ class Subject:
         return next(iter(listed), None)
 
     def batch(self, scenario: str) -> int | None:
-        """The batch that the child runs a scenario at: the one that the search chose, else the only one it has."""
+        """The batch that the child runs a scenario at: the one the search chose, else the only one declared, else None."""
         chosen = self.best.batches.get(scenario) if self.best else None
         declared = self.program.scenarios.get(scenario)
         only = declared.batches[0] if declared and len(declared.batches) == 1 else None
         return chosen or only
 
     def predicted(self, scenario: str, model: str = "", solution: Solution | None = None) -> dict[str, float]:
-        """A scenario's metrics as the search saw them, of the parent or of a solution (default: the best).
+        """A scenario's predicted metrics, of the parent (`model` is PARENT) or else of a solution (default: the best).
 
-        Recorded metrics come from the search, the others from the cost table.
+        Metrics that the search recorded are taken from its answer, the others from the cost table.
         """
         chosen = solution or self.best
         costs = self.scenario_costs(scenario, chosen)

@@ -87,7 +87,7 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     "traffic": traffic_tables,
     "stale": lambda subject: bool(subject.result and subject.result.solutions and subject.best is None),
 }
-"""Values that only a page of a search has; without one all are empty."""
+"""Template variable -> function of the page's search that makes it; on a page without a search all are empty."""
 
 
 def _answers(subject: Subject) -> Iterator[tuple[str, list[tuple[AnsweredPrompt, dict[str, Answer]]]]]:
@@ -118,7 +118,7 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Library:
-    """Pieces of one BLD. `groups`: those of each (sub-block, alternative), by layer. `worst`: the largest loss, a whole bar."""
+    """Pieces of one BLD. `depth`: layers. `groups`: pieces by (sub-block, alternative). `worst`: largest loss, a full bar."""
 
     name: str
     made: list[Piece]

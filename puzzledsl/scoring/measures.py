@@ -53,7 +53,7 @@ class Vocabulary:
         return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
 
     def expected(self, normed_PH: Tensor, logsumexp_P: Tensor, rows_VH: Tensor | None = None) -> Tensor:
-        """Return e, the mean of the head's rows, or of another's, under the model's own probabilities, float32 [P, H]."""
+        """Return e, each position's mean of the head's rows (or of `rows_VH`) weighted by the probabilities, float32 [P, H]."""
         rows_VH = self.weight_VH if rows_VH is None else rows_VH
         found, given = [], (torch.split(each, self._positions) for each in (normed_PH, logsumexp_P))
         for rows, total_P in zip(*given, strict=True):
@@ -82,14 +82,14 @@ class Vocabulary:
             yield use(tokens, self._logits(rows_PH, weight_TH, bias_T))
 
     def _logits(self, rows_PH: Tensor, weight_TH: Tensor, bias_T: Tensor | None) -> Tensor:
-        """Return float32 logits [P, T]: 16-bit ones are coarser than a small change of a model is large."""
+        """Return float32 logits [P, T] of a tile. 16-bit logits would be too coarse to show a small change of a model."""
         if rows_PH.dtype == torch.float32:
             return linear(rows_PH, weight_TH, bias_T, self._packed)
         logits_PT = float32_products.product(rows_PH, weight_TH.T)
         return logits_PT if bias_T is None else logits_PT.add_(bias_T)
 
     def _logsumexp(self, logits_PT: Tensor) -> Tensor:
-        """Compute logsumexp as logit - log_softmax of the tile's first token: the fused kernel takes one pass."""
+        """Return logsumexp over a tile, [P], as logit - log_softmax of its first token: the fused kernel takes one pass."""
         if not hasattr(self._of_thread, "tile"):  # scratch, reused by every call of a thread
             self._of_thread.tile = logits_PT.new_empty(self._positions * len(self._tiles[0]))
         spare = cast(Tensor, self._of_thread.tile[: logits_PT.numel()].view(logits_PT.shape))
@@ -146,7 +146,7 @@ class Divergence:
         self._parent = _Parent(states_PH, total_P, words.expected(states_PH, total_P))
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
-        """Return a child's metrics from its final hidden states; `head_VH`: a head of its own [V, H]."""
+        """Return a child's metrics from its states after the last norm, one [B, S, H] a group; `head_VH`: a head of its own."""
         parent, child_PH, words = self._parent, self.states_of(normed), self._vocabulary
         assert parent is not None, "set_parent comes first"
         words = words if head_VH is None else Vocabulary(head_VH.to(words.weight_VH), words.bias_V)
@@ -167,7 +167,7 @@ class Divergence:
         }
 
     def states_of(self, normed: Sequence[Tensor]) -> Tensor:
-        """Return the final hidden states [P, H] of the scored positions."""
+        """Return the hidden states [P, H] of the scored positions, from those of all groups after the last norm."""
         states_PH = torch.cat([group.flatten(0, 1) for group in normed])[: self._samples]
         return states_PH if self._learned_P is None else states_PH[self._learned_P]
 
@@ -182,10 +182,10 @@ class _Parent:
 
 
 class Accuracy:
-    """`accuracy`: the parent's accuracy on multiple-choice items less the child's.
+    """`accuracy`: the parent's accuracy on multiple-choice items minus the child's. `encoded`: token ids of each item's choices.
 
-    A model's answer is the choice with the highest log-probability per character (lm-evaluation-harness's `acc_norm`), or in
-    total where the item is not `normalised`.
+    A model's answer is the choice with the highest log-probability per character (lm-evaluation-harness's `acc_norm`), or the
+    highest total log-probability where the item is not `normalised`.
     """
 
     def __init__(
@@ -216,11 +216,11 @@ class Accuracy:
         self._parent_accuracy = self.accuracy(normed)
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
-        """Return a child's metrics from its final hidden states; `head_VH`: a head of its own [V, H]."""
+        """As `Divergence.figures`."""
         return {"accuracy": self._parent_accuracy - self.accuracy(normed, head_VH)}
 
     def accuracy(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> float:
-        """Return the fraction of items whose right choice has the highest log-probability (per character)."""
+        """Return the fraction of items that a model answers correctly; arguments as in `figures`."""
         words = self._vocabulary
         words = words if head_VH is None else Vocabulary(head_VH.to(words.weight_VH), words.bias_V)
         states_MH = torch.cat([h[rows, at] for (rows, at, _), h in zip(self._targets, normed, strict=True)])

@@ -93,19 +93,19 @@ class End:
 
 
 HEALING = 4.0
-"""Passes of a token through a layer that is healed: parent, child, Gram matrices, and the fitted maps."""
+"""Work of healing a layer, in forward passes for each token: the parent's, the child's, Gram matrices, and the fitted maps."""
 
 
 @dataclass(frozen=True)
 class ScoringWork:
-    """Weights that a token meets, by layer and in the head; `healed`: tokens that a layer is healed on, for each scored one."""
+    """Weights that a token is multiplied by, in each layer and in the head; `healed`: healing tokens for each scored token."""
 
     layers: tuple[int, ...]
     head: int
     healed: float
 
     def above(self, scored: Replacement | Run | End) -> float:
-        """Return the work of a replacement or run: the layers from its own on, those that are healed, and the head."""
+        """Return the work of measuring, in weights for each scored token: of layers that run, of healing, and of the head."""
         if isinstance(scored, End):
             return sum(self.layers) + self.head
         end = scored.end if isinstance(scored, Run) else scored.layer
@@ -113,13 +113,13 @@ class ScoringWork:
 
 
 def ends_to_score(space: nodes.Space) -> list[End]:
-    """Return the ends of the model that have a storage type of their own in some child: embedding before head."""
+    """Return each storage type that the embedding or the head may have in a space; embedding before head."""
     known = () if space.ends is None else space.ends
     return [End(end.sub_block, end.dtype) for _, ends in known for end in ends if end.dtype is not None]
 
 
 def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) -> list[Run]:
-    """Return every run that a score asks for, by ascending first layer."""
+    """Return every run of dropped layers that a score measures, by ascending first layer; none for a score from a table."""
     lengths = score.method.runs if isinstance(score.method, nodes.ReplaceOne) else None
     return [Run(first, length) for first, length in runs_to_drop(space.layers, shape, lengths)]
 
@@ -127,7 +127,7 @@ def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) ->
 def replacements(
     score: nodes.Score, space: nodes.Space, unit: str, jobs: Sequence[BldJob]
 ) -> list[Replacement]:
-    """Return all replacements by layer, without the parent's own, whose score is 0. Raises DiagnosticError (no piece)."""
+    """Return all replacements by layer, or all pairs if `unit` is "block", without the parent's own. Raises DiagnosticError."""
     pieces, found = pieces_of(jobs), list[Replacement]()
     parent = ParentAttention(), ParentFfn()
     for layer, choice in enumerate(space.layers):
@@ -155,7 +155,7 @@ def score_table(
     figures: Mapping[Name, Figures],
     runs: Sequence[Run] = (),
 ) -> ScoreTable:
-    """Build the table of one metric, with `runs`, from cached metrics. The parent's own sub-blocks score 0 and are left out."""
+    """Build the table of one metric from cached `figures`; `layers`: their number. The parent's own score, 0, is left out."""
     names = ("attention", "ffn", "pairs")
     tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in names}
     for (layer, table, name), figure in figures.items():
@@ -176,10 +176,10 @@ def score_table(
 
 
 class FiguresCache:
-    """A file of metrics by name, one for each `key`, a string of everything that metrics depend on."""
+    """Cache of metrics by name, in one file for each `key`, a string of everything that the metrics depend on."""
 
     def __init__(self, build: BuildDir, kind: str, key: str) -> None:
-        """Read the file in a build directory; its name begins with `kind`."""
+        """Read the file in a build directory and drop its damaged lines. Its name begins with `kind`."""
         self.figures: dict[Name, Figures] = {}
         path = build.figures(f"{kind}{hashlib.sha256(key.encode()).hexdigest()[:24]}")
         self._path, head = path, sealed_line(json.dumps({"key": key}))

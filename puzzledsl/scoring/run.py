@@ -75,7 +75,7 @@ class Facts:
 
 
 class Subject:
-    """The loaded parent and everything that is done to it: what a worker holds. Scores are compared with the parent's own states.
+    """Object that a worker holds: the loaded parent, with methods to run it and to measure replacements against its own states.
 
     Metrics are the same bytes wherever they are measured: every forward runs on one thread.
     """
@@ -88,7 +88,7 @@ class Subject:
         ends: Sequence[End],
         member: int,
     ) -> None:
-        """Load the parent. Raises DiagnosticError."""
+        """Load the parent, in which `todo`, `runs` and `ends` are to be measured (`member` is unused). Raises DiagnosticError."""
         processes = (os.cpu_count() or 1) if inputs.is_sent else 1
         self.model = reachable_parent(inputs.parent_dir, inputs.progress, once=False, processes=processes)
         self.inputs, self._todo, self._runs, self._ends = inputs, todo, runs, ends
@@ -128,13 +128,13 @@ class Subject:
 
     @torch.inference_mode()
     def parent(self) -> None:
-        """Run the parent."""
+        """Run the parent on the scored tokens, if that is not done; its states are what metrics compare with."""
         with self._threads() as workers:
             self._open(workers)
 
     @torch.inference_mode()
     def measuring(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Figures]]]:
-        """Yield the number of each of these units with what is measured of it."""
+        """Yield (number, metrics of each member) of the units of `facts` that have these numbers."""
         found = self._sweep.units(self._todo, self._runs)
         places = {id(found[number]): number for number in numbers if number < len(found)}
         with self._threads() as workers:
@@ -167,7 +167,7 @@ class Subject:
         return Workers(self.runner.device, shared=not self.runner.paged)
 
     def _open(self, workers: Workers, *, packed: bool = False) -> None:
-        """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
+        """Run the parent, if that is not done. `packed`: pack its layers' weights for fast runs, else unpack them."""
         if not self._is_open:
             self._sweep.open(self._runs, workers)
             self._is_open = True
@@ -186,7 +186,7 @@ class Subject:
 
 
 def _rounded_rows(dtype: PrecisionName, embedding: Any, tokens: tuple[Tensor], found: Tensor) -> Tensor:
-    """Return what an embedding gives for tokens if it is stored in a type, whose groups of numbers lie within a row."""
+    """Forward hook: return an embedding's output with rows rounded to a storage type, whose groups lie within a row."""
     rows = rounded_end(embedding.weight[tokens[0].flatten()], dtype).to(found.dtype).view_as(found)
     return rows * embedding.embed_scale.to(found.dtype) if hasattr(embedding, "embed_scale") else rows
 
@@ -234,7 +234,7 @@ class ScoreInputs(StageInputs):
         return self.method.data or self.bld.data
 
     def with_method(self, **changes: object) -> ScoreInputs:
-        """Return the inputs of the same score with other settings."""
+        """Return the inputs of the same score with `changes` to its settings."""
         method = self.method.model_copy(update=changes)
         score = self.declaration.model_copy(update={"method": method})
         scores = {**self.program.scores, self.name: score}
@@ -292,7 +292,7 @@ class Scorer:
         self.facts: Facts = found
 
     def measure(self, known: FiguresCache, effort: ScoringWork) -> None:
-        """Measure everything that is not in `known`, and store it there."""
+        """Measure everything that is not in `known`, and store it there. `effort` gives the work that progress reports."""
         inputs, units = self._inputs, self.facts.units
         wanted = [n for n, unit in enumerate(units) if any(each.entry not in known.figures for each in unit)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
@@ -305,7 +305,7 @@ class Scorer:
                     self._keep(number, found, known, effort)
 
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
-        """Begin to count the time of units, of which several are on their way at once in this process."""
+        """Report the work of the `wanted` units, from which the time left is estimated; in this process several run at once."""
         facts, scored = self.facts, [scored for n in wanted for scored in self.facts.units[n]]
         work = sum(map(effort.above, scored))
         if not self._inputs.executor.is_local:
@@ -316,14 +316,14 @@ class Scorer:
         self._inputs.progress.ready(work, at_once, cold=at_once)
 
     def _parts(self, wanted: Sequence[int]) -> list[Sequence[int]]:
-        """Return the units that a worker measures one after the other: elsewhere each alone, for all workers to have some."""
+        """Split the `wanted` units into tasks: one task in this process; on a cluster one a unit, or PAGED_PARTS if paged."""
         if self._inputs.executor.is_local:
             return [wanted] if wanted else []
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
 
     def _keep(self, number: int, found: Sequence[Figures], known: FiguresCache, effort: ScoringWork) -> None:
-        """Store the results of a unit and report them: the first counts for all, which end together."""
+        """Store a unit's results in `known` and report them. The first member carries all the work, as they end together."""
         advance, unit = self._inputs.progress.advance, self.facts.units[number]
         work = sum(map(effort.above, unit))
         for scored, figures in zip(unit, found, strict=True):

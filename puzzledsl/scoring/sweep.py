@@ -43,7 +43,7 @@ cannot run alone."""
 
 
 class Climb:
-    """Streams of all groups at a layer and at the `longest` layers below it, where dropped runs begin."""
+    """The parent's streams at the highest layer reached and at the `longest` layers below it, where dropped runs begin."""
 
     def __init__(self, runner: LayerRunner, entering: Sequence[Tensor], *, longest: int = 0) -> None:
         """Start with the streams that enter layer 0."""
@@ -84,17 +84,17 @@ Unit = tuple[Scored, ...]
 
 
 def enters(scored: Scored) -> int:
-    """Return the layer that a replacement or run enters after what is replaced."""
+    """Return the index of the first layer above what is replaced or dropped."""
     return scored.end if isinstance(scored, Run) else scored.layer + 1
 
 
 WAVE_SHARE = 1 / 4
 """Share of the free memory of the device that the hidden states of a wave may take."""
 Wave = tuple[Unit, Sequence[Tensor]]
-"""A unit that has branched off, and its hidden states."""
+"""A unit that has branched off, and its hidden states in each group. A wave is a list of these at one layer."""
 
 Flight = tuple[Unit, list[Any]]
-"""A unit to be measured in a thread of its own, and what it starts from, which its thread takes."""
+"""A unit to measure in some thread, and a list of the streams that it starts from, which the thread empties."""
 
 
 class Sweep:
@@ -129,7 +129,7 @@ class Sweep:
         self._climb = Climb(self.runner, entering, longest=longest)
 
     def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Figures]]]:
-        """Yield each unit with what is measured of it. Several are on their way at once."""
+        """Yield each unit with the metrics of its members. Several units are measured at once."""
         if self.runner.paged:  # units pass a layer together, because its weights come and go
             yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
             return
@@ -172,7 +172,7 @@ class Sweep:
         yield from wave
 
     def _streams(self, unit: Unit) -> Any:
-        """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""
+        """Return the parent's streams that a unit starts from. Runs the parent, so only the sweep's own thread calls it."""
         if isinstance(unit[0], Run):
             return [self._climb.entering(run.layer) for run in unit]
         return self._climb.groups(unit[0].layer)
@@ -192,7 +192,7 @@ class Sweep:
         return [run.run_ffn(replacement.layer, attended, layer) for attended in known]
 
     def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Figures]:
-        """Measure a unit above the last layer."""
+        """Return the metrics of each member of a unit, from their joined hidden states above the last layer."""
         apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in self._normed(together)]
         return [self.measure.figures(states) for states in zip(*apart, strict=True)]
 
@@ -268,7 +268,7 @@ class HealedSweep(Sweep):
         return [(scored,) for scored in sorted(replaced, key=lambda each: each.layer)]
 
     def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Figures]]]:
-        """As `Sweep.measuring`, one unit at a time, in shapes for which the layers' arguments are known already."""
+        """As `Sweep.measuring`. Units have one member each, so layers' arguments are known already for all shapes."""
         return self._flights(found, workers)
 
     def _streams(self, unit: Unit) -> tuple[HealedReplacement, Points]:
@@ -283,7 +283,7 @@ class HealedSweep(Sweep):
         return self._healing
 
     def _points(self, healed: HealedReplacement, *, below: int) -> Points:
-        """Return the parent's streams that a child needs, without workers running its layers; drop those below `below`."""
+        """Return the parent's streams that a child needs, by point; drop those that no replacement at `below` or above needs."""
         wanted = {healed.start, *(p for link in healed.changed for p in (link.point, link.goal))}
         # further children need the sub-block in front of the layer: if that is dropped, it has another goal
         of_parent = points(len(self.runner), self._without)

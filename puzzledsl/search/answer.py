@@ -21,7 +21,7 @@ MAX_ROUNDING_CUTS = 100
 
 
 def several(problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
-    """Return up to `number` answers, the best first, any two `apart` layers or more apart; the first entry may have no layers."""
+    """Return up to `number` answers, best first, two at least `apart` layers apart; one without layers ends unproven ones."""
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
@@ -30,11 +30,12 @@ def several(problems: Problems, number: int, apart: int, effort: Effort) -> list
         if found.layers is None or not left:
             break
         problems = _cut_off(problems, found.layers, max(1, apart))
-    return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
+    is_last = len(results) > 1 and results[-1].layers is None and results[-1].proven
+    return results[:-1] if is_last else results
 
 
 def best_meeting_all(problems: Problems, effort: Effort, floors: Floors | None = None) -> Found:
-    """Return the best answer that meets every requirement exactly; those that do so only if rounded are cut off."""
+    """Return the best answer that meets every requirement exactly; without layers if MAX_ROUNDING_CUTS tries find none."""
     known, tables = {} if floors is None else floors, problems.tables
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, known)
@@ -64,7 +65,7 @@ def solution_of(tables: Tables, layers: Layers, batches: dict[str, int]) -> Solu
 
 
 def result_of(tables: Tables, found: Sequence[Found], gap: float) -> SearchResult:
-    """Return the result of a solve, best answer first, each verified. Raises RuntimeError for a wrong one (a solver's bug)."""
+    """Return a search's result from its answers, best first. `gap`: the accepted one. Raises RuntimeError if one is wrong."""
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     result = SearchResult(
@@ -120,7 +121,7 @@ class RequirementFigures:
 
 @dataclass(frozen=True, slots=True)
 class ChildFigures:
-    """A child evaluated at its batches. `fits` is False if a scenario's batch is `auto` and no batch fits into memory."""
+    """A child evaluated at its batches. `fits`: each `auto` batch is the largest that fits into memory; False if none does."""
 
     layers: tuple[Assignment, ...]
     batches: dict[str, int]
@@ -138,7 +139,7 @@ class ChildFigures:
 def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | None = None) -> ChildFigures:
     """Evaluate a child at the given batches; batches that are not given are chosen as the solver does.
 
-    Raises ValueError for a choice that the space does not offer, or a batch that a scenario does not have.
+    Raises ValueError for a wrong number of layers, a choice that the space does not offer, or an unknown scenario or batch.
     """
     given, chosen = dict(batches or {}), tuple(layers)
     _check(tables, chosen, given)
@@ -172,7 +173,7 @@ def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | N
 
 
 def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield the batches that a child may have, those of `first` before others; an `auto` batch is the largest that fits."""
+    """Yield batches that a child may have, `first`'s before others. `auto`: the largest that fits; no yield if none does."""
     choices: list[list[int]] = []
     for name in tables.scenarios:
         if tables.at(name, first[name]).is_own:
@@ -186,7 +187,7 @@ def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iter
 
 
 def _check(tables: Tables, layers: Layers, batches: Mapping[str, int]) -> None:
-    """Raise ValueError for choices that the space does not offer, or batches that a scenario does not have."""
+    """Raise ValueError for a wrong number of layers, choices that the space does not offer, or unknown scenarios or batches."""
     chosen_layers = layers_of_child(layers)
     if len(chosen_layers) != len(tables.layers):
         raise ValueError(f"{len(chosen_layers)} layers are chosen, the parent has {len(tables.layers)}")

@@ -58,7 +58,7 @@ def best_of(
 
 @dataclass(frozen=True, order=True, slots=True)
 class Incumbent:
-    """Best answer so far: ranks of its objective and preferences, and its batches. `rough`: these may have a better one."""
+    """Best answer so far: ranks of objective and preferences, batches `low`. `rough`: a better one may exist at these."""
 
     ranks: tuple[Fraction, ...]
     low: tuple[int, ...]

@@ -125,7 +125,7 @@ class _Reader:
         return None
 
     def put(self, line: Line, known: dict[Key, tuple[float, int]], key: Key, value: float, what: str) -> bool:
-        """Enter a score, or report that another row has another one."""
+        """Enter a score into `known`, or report that a row before has another one, and return False. `what`: the key's kind."""
         before, number = known.setdefault(key, (value, line.number))
         if before != value:
             self.problems.add(line, f"this {what} is in line {number} too, with another score")
@@ -155,7 +155,7 @@ class _Reader:
         return None
 
     def is_known(self, line: Line, site: Site, name: str) -> bool:
-        """True if an alternative is possible, also one outside the space; else report the mistake."""
+        """True if a site may have an alternative, in the space or outside; else report the mistake and return False."""
         known = self.names[site]
         if not name or name in known or is_canonical(name, site):
             return True
@@ -175,7 +175,7 @@ class _Reader:
         return any(a and f for _, a, f in self.entries)
 
     def gaps(self) -> str:
-        """Return, in words, the pairs that have neither their own row nor rows for both sub-blocks; the parent's need none."""
+        """Return in words the pairs with neither a row nor one for each sub-block, and ends without one; parents need none."""
         missing: dict[str, dict[int, None]] = {}
         for layer, names in enumerate(self.offered):
             for pair in product(*names):
@@ -192,7 +192,7 @@ class _Reader:
         return ", ".join(told[:SHOWN_GAPS]) + more
 
     def scores(self) -> dict[str, object]:
-        """Return the scores by layer, and those of runs. The parent's own are 0 unless they have a row."""
+        """Return fields of a `ScoreTable`: scores by layer, of runs and of ends. A parent without a row counts as 0."""
         runs = [RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self.runs.items())]
         score, layers = self.entries.get, [*enumerate(self.offered)]
         ends: dict[str, object] = {

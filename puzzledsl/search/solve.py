@@ -42,7 +42,7 @@ def solve_search(
 ) -> SearchResult:
     """Choose an alternative for every sub-block of every layer. Every solution is verified before it is returned.
 
-    `status` is "optimal" only if that is proven (within the search's gap); "infeasible" comes with a minimal conflict. With gap 0
+    `status` is "optimal" only if that is proven (within the search's gap); "infeasible" comes with a conflict. With gap 0
     the answer does not depend on the seed or on `workers`, CP-SAT's number of threads. Raises DiagnosticError if a table is
     missing or incomplete.
     """
@@ -52,7 +52,7 @@ def solve_search(
 def solve_built(
     builder: Builder, progress: Progress | None = None, *, workers: int = 1, explain: bool = True
 ) -> SearchResult:
-    """Solve the search of a builder, whose inputs are checked already. `explain`: explain infeasibility."""
+    """Solve the search of a builder, whose inputs are checked already. `explain`: name the conflict if it is infeasible."""
     tables, progress = builder.tables, progress or Silent()
     search, problems = tables.search, builder.all()
     progress.start(f"solving {search.name}", 1)
@@ -73,7 +73,7 @@ def solve_built(
 
 
 def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> bytes:
-    """Return a serialised `CpModelProto` of a search, complete. The same inputs give the same bytes.
+    """Return the whole CP-SAT model of a search as a serialised `CpModelProto`. The same inputs give the same bytes.
 
     It has one Boolean for every column, named `layer/attention/ffn`. If a score has runs of dropped layers, `layer/noop/noop#k`
     is the k-th layer of its run. The objective is in integers and minimised; one that is maximised is negated.
@@ -101,7 +101,7 @@ UNITS = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", REQ_PER_S: "req/s", FLOP
 def solve_frontier(
     program: nodes.Program, frontier: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> FrontierResult:
-    """Solve a frontier's search at each bound, in place of its own ones. Raises DiagnosticError if a table is missing."""
+    """Solve a frontier's search at each bound, in place of its own on the term. Raises DiagnosticError for missing tables."""
     here = program.frontiers[frontier]
     search = program.searches[here.search]
     swept = [point_search(search, here, target) for target in targets(here)]
@@ -128,7 +128,7 @@ def targets(frontier: nodes.Frontier) -> list[Fraction]:
 
 
 def point_search(search: nodes.Search, frontier: nodes.Frontier, target: Fraction) -> nodes.Search:
-    """Return the search with the swept metric bounded by `target`, and a single solution."""
+    """Return the search for one solution, with the swept term bounded by `target` in place of its own bounds on that side."""
     op, swept = direction(search, frontier.term), alone(frontier.term)
     bounded = nodes.LinearRequirement(
         left=swept,
@@ -161,7 +161,7 @@ def alone(term: nodes.Term) -> nodes.Linear:
 
 
 def as_csv(program: nodes.Program, result: FrontierResult) -> str:
-    """Return a row per point as CSV: bound, status, proof, its solution's metrics in base units; what is missing is empty."""
+    """Return a frontier as CSV, a row a point: bound, status, objective, proof, metrics in base units; a missing one is empty."""
     names = sorted({n for p in result.points for s in p.result.solutions[:1] for n in s.metrics})
     term = program.frontiers[result.frontier].term
     swept = describe_term(term) if isinstance(term, nodes.MetricTerm | nodes.ScoreTerm) else term.kind

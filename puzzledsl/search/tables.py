@@ -51,7 +51,7 @@ MetricUnknown = Mistake(
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The inputs of one search. `scenarios`: those it mentions, each number of sequences under traffic, in alphabetical order."""
+    """The inputs of one search. `scenarios`: those it mentions, alphabetically; of traffic one for each load (`busy@p95`)."""
 
     program: nodes.Program
     search: nodes.Search
@@ -59,7 +59,7 @@ class Tables:
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
     profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # scenarios that may run at any batch
-    runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)
+    runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)  # by score, those measured
 
     @property
     def layers(self) -> tuple[nodes.LayerChoice, ...]:
@@ -113,9 +113,9 @@ class Tables:
         return [costs.batch for costs in self.costs.scenarios[scenario]]
 
     def fitting(self, scenario: str, low: int, high: int) -> tuple[int | None, Sequence[int]]:
-        """Return the batch at which a model fits whose own is from `low` to `high`, and those at which it does not.
+        """Return (batch or None, others): a model whose own batch is from `low` to `high` fits at `batch`, not at `others`.
 
-        Of a profile, no larger batch fits if the next does not. Traffic that few sequences sustain, more do; the most run anyway.
+        On a profile no larger batch fits if the next does not. Traffic that n sustain, n + 1 do; if none do, the largest runs.
         """
         batches = self.candidates(scenario)
         if self.is_traffic(scenario):
@@ -125,11 +125,11 @@ class Tables:
         return low, [b for b in batches if b > high]
 
     def is_traffic(self, scenario: str) -> bool:
-        """True if a scenario is under traffic: the least batch that sustains it is a model's own."""
+        """True if a scenario is under traffic, where a model runs at the least batch that sustains it."""
         return self.costs.scenarios[scenario][0].rate is not None
 
     def largest_batch(self, scenario: str, layers: Sequence[Assignment]) -> int:
-        """Return the largest candidate of an `auto` batch at which a model fits into memory, else 0; the least under traffic."""
+        """Return the largest batch at which a model fits, else 0; under traffic, the least that sustains it, else the largest."""
         if scenario in self.profiles:
             return self.profiles[scenario].largest(layers)
         if self.is_traffic(scenario):
@@ -138,7 +138,7 @@ class Tables:
         return max((c.batch for c in self.costs.scenarios[scenario] if fits(c, layers)), default=0)
 
     def of_parent(self, batches: Mapping[str, int]) -> dict[str, int]:
-        """Return the batches that the parent is taken at beside a child: the child's, under traffic its own."""
+        """Return the parent's batches beside a child at `batches`: the same ones, except under traffic the parent's own."""
         own = {name: self.largest_batch(name, self.parent) for name in batches if self.is_traffic(name)}
         return {**batches, **own}
 
@@ -148,7 +148,7 @@ class Tables:
             yield dict(zip(self.scenarios, batches, strict=True))
 
     def score(self, name: str, layer: int, choice: Assignment) -> Fraction:
-        """Return a layer's exact score, without runs, or the ends'; 0 for the parent. Raises AlternativeNotScored."""
+        """Return the exact score of a layer's choice or of the ends, without runs. Raises as `entry` if it is not scored."""
         if isinstance(choice, EndsAssignment):
             parts: list[tuple[Part, str]] = [(site, getattr(choice, site)) for site in ENDS]
         elif self.scores[name].unit == "block":
@@ -171,7 +171,7 @@ class Tables:
         raise DiagnosticError(told)
 
     def params(self, layer: int, choice: Assignment) -> int:
-        """Return the number of parameters of a layer's two sub-blocks; 0 for the ends, which no type changes."""
+        """Return the parameters of a layer's sub-blocks; of the ends, those of a second matrix if types untie them, else 0."""
         if isinstance(choice, EndsAssignment):
             return untied_params(self.shape, choice.embedding, choice.head)
         return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
@@ -243,7 +243,7 @@ def _mistakes(
 
 
 def _not_costed(costs: ScenarioCosts, layers: Sequence[nodes.LayerChoice]) -> Iterator[tuple[str, int]]:
-    """Yield each alternative and layer without a cost, neither alone nor in each of its pairs; some more than once."""
+    """Yield (alternative, layer) where it has no cost alone and some pair with it is not listed either; some more than once."""
     for index, choice in enumerate(layers):
         offered = [a.name for a in choice.attention], [f.name for f in choice.ffn]
         here, pairs = (costs.attention[index], costs.ffn[index]), costs.pairs[index] if costs.pairs else {}

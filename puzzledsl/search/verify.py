@@ -117,7 +117,7 @@ class Model:
                 assert_never(term)
 
     def _places(self, table: nodes.TableTerm | nodes.Taken) -> Iterator[tuple[int, int]]:
-        """Yield the row and the place of each layer's choice in a table by attention, by FFN, or by both."""
+        """Yield (row, column) in `table.values` of each layer's choice; 0 for a sub-block on which the table does not depend."""
         for choice in map(self.layers.__getitem__, table.layers):
             row = table.attention.index(choice.attention) if table.attention else 0
             yield row, table.ffn.index(choice.ffn) if table.ffn else 0
@@ -193,7 +193,7 @@ class Model:
     def fits(self, scenario: str, batch: int) -> bool:
         """True if the KV cache fits into its share of the memory left by reserve and weights, or if traffic is sustained.
 
-        Always true for a given batch. The 95th percentile needs that one request of 40 waits (Erlang C, its load in thousandths).
+        Always true for a given batch. For the 95th percentile at most one request in 40 may wait (Erlang C, load in thousandths).
         """
         head = self._head(scenario, batch)
         if not head.is_own:
@@ -212,10 +212,10 @@ class Model:
         return sum(c.kv_cache_bytes for c in costs) <= head.kv_fraction * left
 
     def largest_batch(self, scenario: str) -> int:
-        """Return the largest batch of an `auto` scenario at which the child fits, 0 if it fits at none; the least under traffic.
+        """Return the largest batch at which the child fits, else 0; under traffic the least that sustains it, else the largest.
 
-        Of the batches that the table lists, or on a profile of all: there the cache of one layer takes `ceil(batch * bytes of a
-        sequence)`, rounded up by layer, which never decreases with the batch.
+        Candidates are the batches that the table lists, or, for `auto` on a profile, all up to a limit. There the cache of one
+        layer takes `ceil(batch * bytes of a sequence)`, which never decreases with the batch.
         """
         if scenario not in self.costs.auto:
             listed = [costs.batch for costs in self.costs.scenarios[scenario]]
@@ -238,8 +238,8 @@ class Model:
     def _sequence_bytes(self, scenario: str, layer: int) -> Fraction:
         """Return the bytes that one sequence keeps in one layer on one GPU, from the heads, window and state that are declared.
 
-        Keys and values of the tokens in the window, in whole pages, and a state: its recurrent part in 4 bytes, its convolution's
-        inputs in the type of activations, of 2 bytes at least.
+        These are keys and values of the tokens in the window, in whole pages, and a state: 4 bytes for a number of its recurrent
+        part; for one of its convolution's inputs, the bytes of an activation, at least 2.
         """
         hardware, here = self._profile(scenario), self.program.scenarios[scenario]
         own, attention = self._shape.at(layer), self._alternative(layer, "attention")
@@ -260,7 +260,7 @@ class Model:
         return hardware
 
     def _head(self, scenario: str, batch: int) -> ScenarioCosts:
-        """Return the costs of a batch, or of the smallest that is listed: they agree in all but the costs themselves."""
+        """Return a scenario's entry at a batch, or else the first that is listed: only the costs in them differ."""
         listed = self.costs.scenarios[scenario]
         return next((costs for costs in listed if costs.batch == batch), listed[0])
 
@@ -304,7 +304,7 @@ class Model:
         return {name: self._total(table) for name, table in self.scores.items()}
 
     def _total(self, table: ScoreTable) -> Fraction:
-        """Return the offset, the measured runs of dropped layers, the other layers, and the ends."""
+        """Return a score of the child: the sum of offset, measured runs of dropped layers, all other layers, and the ends."""
         measured = {(run.first, run.length): run.value for run in table.runs}
         runs = self._runs(measured)
         alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
@@ -326,8 +326,8 @@ class Model:
     def _runs(self, measured: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
         """Return the measured runs (first layer, length) that stand in place of their layers' own scores.
 
-        Of consecutive dropped layers, as many as the longest measured run count as one run, then the count begins anew. Of a run
-        that was not measured, the longest measured part from its first layer on counts.
+        Consecutive dropped layers are split into runs as long as the longest measured one; the last may be shorter. In place of a
+        run that was not measured, its longest measured part from its first layer on counts, if there is one.
         """
         longest = max((length for _, length in measured), default=1)
         found, first = list[tuple[int, int]](), 0
@@ -367,8 +367,8 @@ def verify(
 ) -> list[Violation]:
     """Return all mistakes in a solution: choices outside the space, violated requirements, metrics that differ from the tables.
 
-    Empty if it is right. `claimed`: the objective's value by the solver's integer sum, unless its integers are rounded. The
-    tables are complete.
+    Empty if it is right. `claimed`: the objective's value by the solver's integer sum, None if its integers are rounded. The
+    tables must be complete.
     """
     space = program.spaces[search.space]
     chosen = tuple(choice for choice in solution.layers if isinstance(choice, LayerAssignment))

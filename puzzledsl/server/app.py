@@ -27,7 +27,7 @@ LONG_S = 0.1  # Seconds that a check may take without making the pause before th
 
 
 class PzlServer(LanguageServer):
-    """A language server with its open texts and scheduled checks."""
+    """A language server: `project` has the open texts, `due` the scheduled checks by URI, `took_s` the last check's duration."""
 
     def __init__(self) -> None:
         super().__init__("pzl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
@@ -37,7 +37,7 @@ class PzlServer(LanguageServer):
         self.ended: list[str] = []  # `shutdown`, then `exit`
 
     def document(self, params: Any) -> Document:
-        """Return the text that a request is about: the open one, or the file's. Raises Refused if there is none."""
+        """Return the document that a request names: the open text, else the file on disk. Raises Refused if there is neither."""
         uri = params.text_document.uri
         found = self.project.documents.get(uri)
         path = uris.to_fs_path(uri)
@@ -48,7 +48,7 @@ class PzlServer(LanguageServer):
         return found
 
     def take(self, uri: str, source: str, version: int | None) -> None:
-        """Store a text and schedule the checks of the texts that it can affect."""
+        """Store an open text; schedule its check (at once if it is new), and those of open texts that use it."""
         first = uri not in self.project.documents
         document = self.project.open(uri, source, version)
         self.check_soon(uri, 0.0 if first else None)
@@ -57,12 +57,12 @@ class PzlServer(LanguageServer):
                 self.check_soon(other.uri)
 
     def changed(self, about: Any, *texts: str) -> None:
-        """Store the last of the texts that an editor sends; it sends them whole."""
+        """Store the newest of the texts that an editor sends (each is the whole document); `about`: its URI and version."""
         for text in texts[-1:]:
             self.take(about.uri, text, about.version)
 
     def closed(self, params: types.DidCloseTextDocumentParams) -> None:
-        """Forget an open text."""
+        """Forget a closed text, clear its diagnostics, and check the others: its file on disk counts again."""
         uri = params.text_document.uri
         self.project.close(uri)
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
@@ -75,7 +75,7 @@ class PzlServer(LanguageServer):
             self.check_soon(uri)
 
     def check_soon(self, uri: str, delay_s: float | None = None) -> None:
-        """Schedule a check after `delay_s` without a change; default: QUIET_S, or the time of the last check if that was long."""
+        """(Re)schedule a check in `delay_s`; default: QUIET_S, or the last check's duration if above LONG_S."""
         waiting = self.due.pop(uri, None)
         if waiting is not None:
             waiting.cancel()
@@ -84,7 +84,7 @@ class PzlServer(LanguageServer):
         self.due[uri] = asyncio.get_running_loop().call_later(delay_s, self.check_now, uri)
 
     def check_now(self, uri: str) -> None:
-        """Check a text and publish its diagnostics for the checked version."""
+        """Check an open text and publish its diagnostics for the checked version. An internal error is only logged."""
         self.due.pop(uri, None)
         document = self.project.documents.get(uri)
         if document is None:
@@ -99,7 +99,7 @@ class PzlServer(LanguageServer):
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, document.version))
 
     def initialize(self, params: types.InitializeParams) -> None:
-        """Take the editor's folders, and its most preferred encoding among ours, which is also pygls's choice."""
+        """Store the editor's folders, and the first encoding it offers that we have (UTF-16 if none), as pygls chooses it."""
         general = params.capabilities.general
         offered = [str(getattr(e, "value", e)) for e in (general and general.position_encodings) or ()]
         encoding = next((e for e in offered if e in ("utf-8", "utf-16", "utf-32")), "utf-16")
@@ -108,7 +108,7 @@ class PzlServer(LanguageServer):
         self.project.folders = [Path(path) for root in roots if root and (path := uris.to_fs_path(root))]
 
     def watch(self) -> None:
-        """Ask the editor to tell of changes on disk, if it can."""
+        """Ask the editor to report changes of `.pzl` files on disk, if it can."""
         known = self.client_capabilities.workspace
         watched = known.did_change_watched_files if known else None
         if watched and watched.dynamic_registration:
@@ -122,18 +122,18 @@ Answer = Callable[[PzlServer, Any], object]
 
 
 def _place(server: PzlServer, params: Any) -> tuple[Document, int, int]:
-    """Return the text and the place that a request is about."""
+    """Return the document of a request, and its position as a 1-based line and column."""
     document = server.document(params)
     return document, *document.lines.place(params.position)
 
 
 def _of(answer: Callable[[Document], object]) -> Answer:
-    """Return the answer to a request about a whole text."""
+    """Turn a function of a document into the answer to a request about a whole text."""
     return lambda server, params: answer(server.document(params))
 
 
 def _at(answer: Callable[[Document, int, int], object]) -> Answer:
-    """Return the answer to a request about a position in a text."""
+    """Turn a function of a document, line and column into the answer to a request about a position."""
     return lambda server, params: answer(*_place(server, params))
 
 
@@ -168,7 +168,7 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_PREPARE_RENAME: _at(navigation.prepare),
     types.TEXT_DOCUMENT_RENAME: lambda s, p: navigation.rename(*_place(s, p), p.new_name),
 }
-"""Requests and notifications of the protocol with their answers."""
+"""Method of the protocol (requests and notifications) -> the function that answers it."""
 _Kinds = types.CodeActionKind
 _OFFERED: Mapping[str, object] = {
     types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
@@ -176,7 +176,7 @@ _OFFERED: Mapping[str, object] = {
     types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions([_Kinds.QuickFix, _Kinds.SourceFixAll]),
     types.TEXT_DOCUMENT_RENAME: types.RenameOptions(prepare_provider=True),
 }
-"""Details of what the server says that it offers."""
+"""Method -> options of the feature, which the server announces."""
 
 
 def create_server() -> PzlServer:

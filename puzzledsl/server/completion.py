@@ -1,7 +1,7 @@
-"""Completion: the texts that can be written at a position.
+"""Completion: the words that can be written at a position.
 
-The text there is rarely complete. Nothing extends over a line that begins at the left margin, so the text since the last such
-line is read with a name for what is missing, and with the brackets closed that are open: the checker finds what the gap takes.
+The text at a cursor rarely parses. A declaration begins at the left margin, so only the text since the last such line is
+parsed, with a placeholder name at the cursor and all open brackets closed. The checker then says what fits the placeholder.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ICONS = {
 
 
 def complete(document: Document, line: int, column: int) -> Items:
-    """Return the completion items at a position (1-based line and column); a partly written word counts as their prefix."""
+    """Return the completion items at a 1-based line and column. A partly written word is ignored: the editor filters by it."""
     written = written_before(document, line, column)
     statement, touching = written.statement, written.touching
     match "" if touching is None else touching.type:
@@ -75,7 +75,7 @@ def complete(document: Document, line: int, column: int) -> Items:
 
 
 def _names_something(written: Written) -> bool:
-    """Return True where a new name is being given, or right behind it."""
+    """Return True if the cursor is where a declaration's new name stands, or right behind that name."""
     kinds = [token.type for token in written.statement]
     if kinds[0] in ("LET", "FN", "PARAM"):
         return "EQUAL" not in kinds and "COLON" not in kinds
@@ -102,7 +102,7 @@ def _in_gap(document: Document, gap: Gap) -> Items:
 
 
 def _statements(gap: Gap) -> Items:
-    """Return what can begin a statement of a body or a section."""
+    """Return items that can begin a statement in the body or section around the cursor."""
     kind = KINDS.get(gap.kind)
     if kind is None:
         return _values(gap)
@@ -117,7 +117,7 @@ def _statements(gap: Gap) -> Items:
 
 
 def _values(gap: Gap) -> Items:
-    """Return the values that the setting and the calls around the cursor accept."""
+    """Return items for the values and arguments that the setting and call around the cursor accept."""
     setting = gap.setting
     found = [_item(name, "setting", s.doc, insert=f"{name}: ") for name, s in gap.arguments.items()]
     found += [_item(name, "call", c.doc, ", ".join(c.names)) for name, c in setting.calls.items()]
@@ -167,13 +167,13 @@ def _of_meaning(meaning: Meaning) -> types.CompletionItem:
 
 
 def _of_kinds(scope: NameScope, kinds: tuple[str, ...]) -> Items:
-    """Return the declarations of some kinds that are visible in a scope."""
+    """Return items for the declarations of some kinds that are visible in a scope."""
     found = scope.visible().values()
     return [_of_meaning(s) for s in found if isinstance(s, Symbol) and s.kind in kinds]
 
 
 def _names_of_used(document: Document, gap: Gap) -> Items:
-    """In `use "…" (`: return the names that the file declares and the list does not contain yet."""
+    """Return items for `use "…" (` : the names that the used file declares and the list does not contain yet."""
     assert isinstance(gap.node, tree.Use)
     other, named = document.file.uses.get(gap.node.path.value), {name.text for name in gap.node.names}
     own = [symbol for symbol in other.symbols() if symbol.file is other] if other is not None else []
@@ -181,7 +181,7 @@ def _names_of_used(document: Document, gap: Gap) -> Items:
 
 
 def _paths(document: Document, written: Written, line: int, column: int) -> Items:
-    """In `use "`: return the shipped files, then those in the folder and below it."""
+    """Return items for `use "`: shipped files, then `.pzl` files beside the text and one folder down. Elsewhere none."""
     touching = written.touching
     if [t.type for t in written.statement] != ["USE"] or touching is None or touching.type == "STRING":
         return []
@@ -203,14 +203,14 @@ def _paths(document: Document, written: Written, line: int, column: int) -> Item
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}
 _OPERANDS = ("NAME", "QUANTITY", "STRING", "RPAR", "RSQB")
 _WHOLE = ("NAME", "QUANTITY", "STRING", "UNTERMINATED", "COMMENT", "DOC")
-"""Tokens that the cursor is in, not behind, where it touches their end."""
+"""Kinds of tokens that the cursor continues if it touches their end; it stands behind any other token."""
 _ENDINGS = ("", " then 0 else 0", " else 0", " { }")
-"""Texts behind the missing name, of which the first that makes a statement of it is taken."""
+"""Texts tried in turn behind the placeholder name, until the parsed statement contains it."""
 
 
 @dataclass(slots=True)
 class Written:
-    """The text before a position without the word there, its tokens since the `statement` began, and the open brackets."""
+    """Text before the cursor without the word there: `touching` is that word, `statement` the tokens of the current statement."""
 
     text: str
     touching: Token | None
@@ -223,7 +223,7 @@ class Written:
         return self.statement[-1] if self.statement else None
 
     def gap(self, document: Document, *endings: str) -> Gap | None:
-        """Return the place of the word as the checker reads it; None where it makes nothing of it."""
+        """Return the checker's description of the cursor's place; None if it finds none with any of the `endings`."""
         closers = "".join(_CLOSERS[kind] for kind in reversed(self.opened))
         for ending in endings or _ENDINGS:
             text = f"{self.text}{CURSOR}{ending}{closers}"
@@ -234,7 +234,7 @@ class Written:
 
 
 def written_before(document: Document, line: int, column: int) -> Written:
-    """Return what is written before a 1-based line and column."""
+    """Return the text before a 1-based line and column, from the last line that begins at the left margin."""
     lines = document.lines.lines
     first = line
     while first > 1 and not re.match(r"[A-Za-z_]", lines[first - 1]):

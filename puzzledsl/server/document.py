@@ -1,4 +1,4 @@
-"""One version of an open text with its analyses, and the project of all. Editors count from 0, mostly in UTF-16 units."""
+"""Open texts with their cached analyses, the project that holds them, and conversion from spans to an editor's positions."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
 def units(text: str, encoding: Encoding) -> int:
-    """Return the length of a text in units of an encoding."""
+    """Return the length of a text in code units of an encoding, which an editor counts columns in."""
     return len(text.encode(_CODECS[encoding], "surrogatepass")) // _BYTES[encoding]
 
 
 class Lines:
-    """The lines of a text, for the conversion of spans (code points from 1). One beyond the end is moved to the end."""
+    """Converter of a text's spans (code points from 1) and editor positions (units from 0). Beyond the end becomes the end."""
 
     def __init__(self, text: str, encoding: Encoding) -> None:
         self.lines, self.encoding = text.split("\n"), encoding
@@ -55,7 +55,7 @@ class Lines:
         return types.Range(*(self.position(at.line, at.column) for at in (span.start, span.end)))
 
     def place(self, position: types.Position) -> tuple[int, int]:
-        """Convert an editor's position to a line and column of spans. One inside a character is moved before it."""
+        """Convert an editor's position to a line and column of spans. A position inside a character becomes its start."""
         if position.line >= len(self.lines):
             return len(self.lines), len(self.lines[-1]) + 1
         line, column, used = self.lines[position.line], 1, 0
@@ -74,7 +74,7 @@ def covers(span: Span, line: int, column: int) -> bool:
 
 @dataclass(eq=False)
 class Document:
-    """One version of a text, as the parser reads it. Each analysis runs when it is first needed and is cached."""
+    """One version of a text: `source` as the editor sent it, `text` normalised. Analyses run when needed, and are cached."""
 
     uri: str
     path: Path
@@ -88,7 +88,7 @@ class Document:
 
     @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
-        """Its syntax tree and syntax diagnostics. No other file is read."""
+        """The syntax tree and the syntax diagnostics of the text alone. No other file is read."""
         sink = Sink()
         module = parse_parts(self.text, str(self.path), sink)
         return module, sink.sorted()
@@ -100,7 +100,7 @@ class Document:
 
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
-        """The result of a check and the checker's context."""
+        """The result of a check, and the checker's context (None if the text could not be loaded)."""
         return inspect(
             self.path, {}, self.project.unsaved(self), parse_parts, self.project.lowerings(self.uri)
         )
@@ -115,7 +115,7 @@ class Document:
         return root
 
     def value_at(self, expr: tree.Expr, within: str) -> Value:
-        """Return the value of an expression in the declaration `within`. Its mistakes are not reported again."""
+        """Return an expression's value in the declaration named `within`; POISON if unknown. Reports no mistakes."""
 
         def value(ctx: Context) -> Value:
             symbol = ctx.root.names.get(within)
@@ -125,7 +125,7 @@ class Document:
         return self._quietly(value)
 
     def value_of(self, symbol: Symbol, within: str) -> Value:
-        """Return the value of a `let` or `param`; a local one stands in the declaration `within`."""
+        """Return the value of a `let` or `param`; POISON if unknown. `within`: the declaration around a local one."""
         ctx = self.inspected[1]
         known = None if ctx is None else ctx.symbol_at(symbol.place)
         if known is not None:
@@ -157,7 +157,7 @@ class Document:
         return found.symbol if found is not None and isinstance(found.symbol, Symbol) else None
 
     def token_at(self, line: int, column: int) -> Token | None:
-        """Return the token at a position, which its line holds; of two that touch there, the word rather than the sign."""
+        """Return the token of a line at a position, of two that touch there the word; None if there is no token."""
         if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
             return None
         found = [t for t in lex(self.lines.lines[line - 1]) if t.column <= column <= t.end_column]
@@ -167,14 +167,14 @@ class Document:
         return words[-1] if words else found[-1] if found else None
 
     def uses(self, key: str) -> bool:
-        """Return True if the text uses a file, directly or indirectly, or names it in a `use` that did not find it."""
+        """Return True if the text uses the file `key` (of `key_of`), also indirectly, or if a failed `use` names it."""
         if any(file.key == key for file in files_of(self.file).values()):
             return True
         return any(key_of(self.path.parent / use.path.value) == key for use in self.used)
 
 
 def files_of(file: SourceFile) -> dict[str, SourceFile]:
-    """Return a file and those it uses, directly or indirectly, by their names in spans."""
+    """Return a file and all files that it uses, directly or indirectly, by the names that spans have for them."""
     found: dict[str, SourceFile] = {}
     queue = [file]
     while queue:
@@ -187,7 +187,7 @@ def files_of(file: SourceFile) -> dict[str, SourceFile]:
 
 @dataclass(eq=False)
 class Project:
-    """The open documents and the folders around them."""
+    """The open documents by URI, and the workspace folders. `lowered`: cached lowerings of open texts, by URI and kind."""
 
     encoding: Encoding = "utf-16"
     folders: list[Path] = field(default_factory=list)
@@ -195,7 +195,7 @@ class Project:
     lowered: dict[str, dict[str, Lower]] = field(default_factory=dict)
 
     def lowerings(self, uri: str) -> dict[str, Lower]:
-        """Return the lowering of each kind of declaration; that of an open text remembers its spaces and searches."""
+        """Return the lowering of each kind of declaration. For an open text, spaces and searches are cached between checks."""
         if uri not in self.documents:
             return LOWERINGS
         return self.lowered.setdefault(
@@ -203,7 +203,7 @@ class Project:
         )
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
-        """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
+        """Make a text the current one of `uri` and return its document. The analyses of all texts are discarded."""
         path = uris.to_fs_path(uri) if uri.startswith("file:") else None
         if not path:  # a text without a file is placed in the workspace
             top = self.folders[0] if self.folders else Path.cwd()
@@ -219,12 +219,12 @@ class Project:
         self.forget()
 
     def forget(self) -> None:
-        """Discard the analyses, so that every used file is read again when needed."""
+        """Discard the analyses of all open texts, so that files which they use are read again when needed."""
         for uri, old in self.documents.items():
             self.documents[uri] = Document(uri, old.path, old.source, self, old.version)
 
     def unsaved(self, first: Document) -> dict[str, str]:
-        """Return the open texts that replace files on disk; `first` takes precedence over others of the same file."""
+        """Return the open texts by file key, to be read in place of files; `first` replaces another text of its file."""
         return {d.key: d.source for d in (*self.documents.values(), first)}
 
     def document(self, path: Path) -> Document | None:

@@ -1,6 +1,6 @@
 """The name at a position: hover text, go to definition, references, the outline of a text, and renaming.
 
-A name is renamed in all files that use it, or the request is refused: where the new name stands for something there already.
+A name is renamed in all files that use it, or nowhere: the request is refused if one of them has the new name already.
 """
 
 import re
@@ -32,7 +32,7 @@ _Icon = types.SymbolKind
 
 
 def definition(document: Document, line: int, column: int) -> types.Location | None:
-    """Return the place that declares the name at a position; the file itself for the path of a `use`."""
+    """Return the place that declares the name at a position, for the path of a `use` the file's start; None for neither."""
     used = used_at(document, line, column)
     if used is not None:
         start = types.Position(0, 0)
@@ -45,7 +45,7 @@ def definition(document: Document, line: int, column: int) -> types.Location | N
 
 
 def references(document: Document, line: int, column: int, declared: bool = True) -> list[types.Location]:
-    """Return every use of the name at a position, in all programs of the workspace."""
+    """Return every use of the name at a position, in all programs of the workspace. `declared`: include its declaration."""
     symbol = document.symbol_at(line, column)
     return [
         types.Location(other.uri, other.lines.range(o.span))
@@ -81,7 +81,7 @@ def used_at(document: Document, line: int, column: int) -> SourceFile | None:
 
 
 def outline(document: Document) -> list[types.DocumentSymbol]:
-    """Return the declarations of a text in its order, each with the statements of its body."""
+    """Return the declarations of a text in source order, each with the statements of its body as children."""
     return _symbols(document, document.parsed[0].items)
 
 
@@ -132,13 +132,13 @@ Changes = list[tuple[Document, list[Occurrence]]]
 
 
 class Refused(JsonRpcException):
-    """The reason why a request fails, such as a name that cannot be renamed, as a message for the user."""
+    """Raised for a request that fails, such as renaming a keyword; the message tells the user why."""
 
     CODE = -32803  # RequestFailed
 
 
 def prepare(document: Document, line: int, column: int) -> types.PrepareRenamePlaceholder:
-    """Return the name at a position if it can be renamed. Raises Refused."""
+    """Return the name at a position and its range. Raises Refused if it cannot be renamed."""
     occurrence, _ = _renamable(document, line, column)
     return types.PrepareRenamePlaceholder(document.lines.range(occurrence.span), occurrence.name)
 
@@ -202,7 +202,7 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
 
 
 def _of_token(document: Document, token: Token) -> str | None:
-    """Return the text for a keyword or a path, which is no name."""
+    """Return the hover text of a keyword or of the path of a `use`; None for any other token."""
     match token.type:
         case "STRING":
             used = used_at(document, token.line, token.column + 1)
@@ -245,7 +245,7 @@ def _parts(*parts: str | None) -> str:
 
 
 def _declared(document: Document, symbol: Symbol, within: str) -> str:
-    """Return the head of a declaration, its comment, its value where the source does not show that, and its summary."""
+    """Return a declaration's hover: head, doc comment, its value if the source shows another text, summary, and file."""
     ctx, file = document.inspected[1], symbol.file
     item = None if symbol.kind in ("variable", "parameter") else symbol.item
     value, lines = "", list[str]()
@@ -289,7 +289,7 @@ def _source(file: SourceFile, node: tree.Node) -> str:
 
 
 def _show(value: values.Value, ctx: Context) -> str:
-    """Return a value in one line; empty if there is nothing to say."""
+    """Return a value in one line; empty if it is unknown because of a mistake."""
     match value:
         case values.Poison():
             return ""
@@ -322,7 +322,7 @@ def _joined(parts: list[str], sign: str) -> str:
 
 
 def _summary(node: object) -> list[str]:
-    """Return a few lines about a lowered declaration; none if its text says as much."""
+    """Return a few lines about a lowered parent, hardware profile or space; an empty list for any other declaration."""
     match node:
         case nodes.Parent(shape=shape):
             tied = ", tied" if shape.tied else ""

@@ -1,4 +1,4 @@
-"""Parsing of a text that an editor changes: each declaration by itself, so that of the next version one is read anew."""
+"""Incremental parsing for an editor: each declaration is parsed alone and cached, so that an edit parses one again."""
 
 import re
 from functools import lru_cache
@@ -12,12 +12,12 @@ from puzzledsl.syntax.recover import MAX_AHEAD, MAX_MISTAKES
 
 _STARTS = re.compile(rf"(?:use|param|fn|let|assert|{'|'.join(DECLARATIONS)})[ \t]")
 _NEAR = MAX_AHEAD + 4
-"""Words behind a mistake that the parser may look at; before it, up to the last `}`."""
+"""Words behind a mistake that can change its diagnostic. In front of it, everything back to the last `}` can."""
 Read = tuple[tuple[tree.Item, ...], tuple[Diagnostic, ...]]
 
 
 def parse_parts(text: str, file: str, sink: Sink) -> tree.Module:
-    """Parse like `syntax.parse.parse`, without reading again the declarations of a file that have not changed."""
+    """Return what `syntax.parse.parse` does, but parse only the declarations that changed since the last call."""
     module, mistakes = _parsed(text, file)
     for mistake in mistakes:
         sink.add(mistake)
@@ -36,7 +36,7 @@ def _parsed(text: str, file: str) -> tuple[tree.Module, tuple[Diagnostic, ...]]:
 
 
 def _read(text: str, file: str) -> Read | None:
-    """Return the items and mistakes of a text; None where a mistake changes how what stands far from it is read."""
+    """Return the items and mistakes of a text. None: a mistake affects distant declarations, so the text must be parsed whole."""
     parts = _cut(text)
     alone = [_alone(part, line, file) for part, line in parts]
     items, mistakes, near = list[tree.Item](), list[Diagnostic](), set[int]()
@@ -62,7 +62,7 @@ def _read(text: str, file: str) -> Read | None:
 
 @lru_cache(maxsize=4096)
 def _alone(part: str, line: int, file: str) -> Read:
-    """Return the items and mistakes of a part of a text that begins at a line."""
+    """Return the items and mistakes of a part of a text, parsed alone; `line`: its first line in the text."""
     sink = Sink()
     return parse("\n" * (line - 1) + part, file, sink).items, tuple(sink)
 

@@ -1,4 +1,4 @@
-"""Diagnostics of a text in the editor's form, the code actions that fix them; formatting, and the colours of words."""
+"""Diagnostics in the form of the editor's protocol, code actions that fix them, formatting, and colours of words."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -20,7 +20,7 @@ _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.Diagnos
 
 
 def problems(document: Document) -> list[types.Diagnostic]:
-    """Return the diagnostics of a text; those of files it uses are shown at its `use` of them, one for each `use`."""
+    """Return the diagnostics of a text. Mistakes in files that it uses are one diagnostic at the `use` statement."""
     checked, ctx = document.inspected
     found = [_problem(document, d) for d in checked.diagnostics if is_own(document, d)]
     told: set[str] = set()
@@ -75,7 +75,7 @@ def _shown(
 
 
 def place(document: Document, span: Span) -> types.Location | None:
-    """Return the place of a span in this text or in a file it uses; None if no file contains it."""
+    """Return the editor's location of a span in this text or in a file it uses; None if that file is not known."""
     if span.file == str(document.path):
         return types.Location(document.uri, document.lines.range(span))
     ctx = document.inspected[1]
@@ -87,7 +87,7 @@ def place(document: Document, span: Span) -> types.Location | None:
 
 
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
-    """Return code actions for a range: fixes of its problems, and one that applies every safe fix."""
+    """Return code actions: fixes of problems in the range `wanted`, and one for all safe fixes. `only`: requested kinds."""
     kinds, file = types.CodeActionKind, str(document.path)
     found: list[types.CodeAction] = []
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
@@ -120,7 +120,7 @@ def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
 
 @cache
 def place_of(code: str) -> tuple[Path, int] | None:
-    """Return the file and the line (from 0) that explain a code; None if no reference does, or none is installed."""
+    """Return docs/errors.md and the line (from 0) that explains a code; None if it has none, or is not installed."""
     try:
         path = resource("docs", "errors.md")
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def place_of(code: str) -> tuple[Path, int] | None:
 
 
 def formatting(document: Document) -> list[types.TextEdit]:
-    """Return the edit that formats a text; none for one with syntax errors, or in form already."""
+    """Return the one edit that formats a text; an empty list if it has syntax errors or is formatted already."""
     new = document.text if document.parsed[1] else format_source(document.text)
     last = len(document.lines.lines)
     end = document.lines.position(last, len(document.lines.lines[-1]) + 1)

@@ -1,6 +1,6 @@
-"""Times whole children beside their parent in an engine: what `measure.place.Clock` is for PyTorch.
+"""Clock of whole children beside their parent in an engine, as `measure.place.Clock` is for PyTorch.
 
-Children to time are the parent with alternatives of random weights, written for the engine. Times depend on no weight's value.
+A child to time is the parent with alternatives of random weights, written for the engine. Times depend on no weight's value.
 """
 
 import math
@@ -48,7 +48,7 @@ from puzzledsl.models.precision.gptq import nearest
 
 Layers = Sequence[tuple[Alternative, Alternative]]
 CHUNK = 1 << 16
-"""Numbers that are drawn; larger weights repeat them."""
+"""Number of random values that are drawn; larger weights repeat them."""
 SCALE = 0.02
 
 
@@ -63,9 +63,9 @@ def write_blank(
     *,
     words: bool,
 ) -> Path:
-    """Write a child whose pieces hold random numbers for an engine; return what it loads. Raises DiagnosticError.
+    """Write a child with random weights in its pieces for an engine; return the path that it loads. Raises DiagnosticError.
 
-    `words`: with its tokenizer, which a server needs.
+    `ends`: name of its choice of both ends. `words`: with its tokenizer, which a server needs.
     """
     made: dict[str, tuple[Alternative, Shape]] = {}
     found: list[LayerDefinition] = []
@@ -121,7 +121,7 @@ def encoder() -> Callable[[LazyTensor, Any], NDArray[Any]]:
 
 
 def _values(name: str, size: tuple[int, ...], dtype: str | None) -> Tensor:
-    """Random numbers, on the grid of a storage type where the weight has one."""
+    """Return random numbers, on the grid of the storage type `dtype` if that is given; vectors are ones."""
     if len(size) < 2:
         return torch.ones(size)
     count = math.prod(size)
@@ -135,7 +135,7 @@ def _drawn() -> Tensor:
 
 
 TRIES = 6
-"""Times that a model is loaded whose weights come to lie in small pages: such a process decodes an eighth slower (SmolLM2)."""
+"""Most times that a model is loaded until its weights lie in huge pages: in small ones it decodes an eighth slower (SmolLM2)."""
 SPARE = 64
 """Tokens of a sequence's cache beyond what is timed."""
 TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -150,7 +150,7 @@ class Bed(Record):
 
     @classmethod
     def of(cls, hardware: Hardware) -> Self:
-        """Return it. Raises DiagnosticError: EngineAbsent."""
+        """Return the bed of a hardware. Raises DiagnosticError: EngineAbsent."""
         spec = hardware.spec
         assert isinstance(spec, MeasuredHardware)
         engine = ENGINES[spec.engine]
@@ -193,9 +193,9 @@ class Bed(Record):
 
     @contextmanager
     def load(self, path: Path, workload: Workload, shape: Shape, what: str) -> Iterator[Session]:
-        """Load a model of `prepare`, with room for the cache of `shape`, for llama.cpp into huge pages where the system has some.
+        """Load a model of `prepare`, with room for the KV cache of `shape`; for llama.cpp into huge pages if the system has some.
 
-        Raises DiagnosticError: EngineFailed, also for what fails inside.
+        `what`: its name in messages. Raises DiagnosticError: EngineFailed, also for sessions that fail inside the context.
         """
         context = workload.prompt + workload.output + SPARE
         request = {
@@ -226,8 +226,8 @@ def in_turn(
 ) -> list[Samples]:
     """Return the times of models in turn, after a warm-up of each. Raises SessionFailed.
 
-    A prefill is long beside a step: there are half as many. Without `prefill`, of which nothing is to be known, it is judged by
-    the time in which the sequences are filled.
+    A prefill takes as long as many steps, so half as many are timed. Without `prefill` none is: its time is estimated from the
+    time in which the sequences are filled.
     """
     found = [Samples() for _ in sessions]
     for turn in range(prefills(turns) + 1 if prefill else 0):
@@ -270,11 +270,11 @@ class ServingClock:
         weakref.finalize(self, self._stack.close)
 
     def kind(self) -> str:
-        """Return the kind of the device."""
+        """Describe the machine, the engine and the type of its KV caches."""
         return self._bed.machine(self._bed.engine.name)
 
     def place(self) -> Place:
-        """Return the facts. Raises DiagnosticError: a parent that cannot be loaded or does not fit, EngineFailed."""
+        """Load the parent; return the facts. Raises DiagnosticError if that fails (EngineFailed), and as `batches_of` does."""
         bed, stored = self._bed, self._bed.stored
         memory = bed.spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         batches = batches_of(self._scenarios, self._shape, stored, memory, bed.spec.device)
@@ -294,20 +294,20 @@ class ServingClock:
         )
 
     def round(self, workload: Workload, seed: int) -> Check:
-        """Time one mixture, of each type of KV caches in turn where all layers have one."""
+        """Time one mixture. If the engine has one type of KV cache for all layers, seeds take the types in turn."""
         turn, number = divmod(seed, len(self._groups))
         _, labels = self._groups[number]
         return self.timed(mixture(labels, self._kinds, turn, self._ends), workload, seed)
 
     def check(self, workload: Workload, seed: int, seconds: Mapping[host.Key, float]) -> Check:
-        """Time a child that a search would choose by the times that are known so far, in twice as many turns."""
+        """Time a child that a search would choose by the times `seconds`, in twice as many turns as a mixture."""
         space, _ = self._groups[seed % len(self._groups)]
         child = host.searched_child(space, self._kinds, seconds, self._bytes, seed)
         return self.timed(child, workload, seed, 2 * CHECK_ROUNDS)
 
     @cached_property
     def _bytes(self) -> dict[host.Key, float]:
-        """Bytes of the weights of every alternative, and of both ends."""
+        """Bytes of the weights of every alternative, and of each choice of both ends."""
         one, stored, shape = Workload(1, 1, 1), self._bed.stored, self._shape
         own = {kind: shape.at(layers[0]) for kind, (_, layers) in enumerate(shape.kinds())}
         found: dict[host.Key, float] = {
@@ -319,7 +319,7 @@ class ServingClock:
         return found | {("ends", name): ends_bytes(shape, stored, *both) for name, both in ends.items()}
 
     def _labels_of(self, space: Space, cache: str | None) -> dict[SubBlock, tuple[str, ...]]:
-        """Return the labels of a space; those of the parent's own attention, whose cache has no type, beside no typed one."""
+        """Return a space's labels by sub-block; with a typed `cache`, without the parent's own attention: its cache has none."""
         found = host.alternatives_of(space, self._shape)
         kinds = enumerate(self._shape.kinds()) if cache is not None else ()
         left = {host.label(host.PARENT, kind) for kind, (shape, _) in kinds if shape.cached_heads}

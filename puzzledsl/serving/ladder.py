@@ -1,4 +1,4 @@
-"""The ladder of an engine: what its own quantiser makes of the parent, measured beside a child as the child is.
+"""The ladder of an engine: files that its own quantiser makes of the parent, measured beside a child as the child is.
 
 Each file is made, timed in turn with the child, read back and compared with the parent on the texts of an evaluation, and
 removed. Quality is that of the weights in the file, as for a child. The two files next to the child in speed are made once more
@@ -49,10 +49,10 @@ from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.clock import Bed, in_turn, write_model
 
 CLOSE = 0.1
-"""Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
+"""A file whose time differs by less than this share from the child's is timed in twice as many turns: speed ranks the files."""
 
 ASKED = 3
-"""A file answers one of so many questions of each task, the first ones: it is there to be compared with, and each takes time."""
+"""A file answers the first of each task's questions, one in so many: it is there for comparison, and answers take time."""
 FILE_TOKENS = 1024
 """Tokens that are read in the time in which a file is made, read back and loaded: 7 s beside 6 s (SmolLM2, one core, q4_0)."""
 
@@ -63,7 +63,7 @@ def seconds_of(speed: Speed, timed: Timed) -> float:
 
 
 def _asked(plan: Plan) -> Plan:
-    """Return what files are asked of an evaluation."""
+    """Return the plan with the questions of its tasks that files answer: the first, one in ASKED."""
     tasks = [(task, -(-len(task.items) // ASKED)) for task in plan.tasks]
     cut = (replace(task, items=task.items[:count], encoded=task.encoded[:count]) for task, count in tasks)
     return replace(plan, tasks=tuple(cut))
@@ -85,7 +85,7 @@ def _is_there(timed: Timed) -> bool:
 
 
 class LadderMeter(Record):
-    """Measures a parent's ladder beside a child. `importance` of the parent's inputs returns None without a text for it."""
+    """Measures a parent's ladder beside a child. `importance` returns the parent's importance matrix; None without a text."""
 
     child: str
     parent_dir: Path
@@ -93,11 +93,11 @@ class LadderMeter(Record):
     progress: Progress
 
     def effort(self, plan: Plan) -> tuple[int, float]:
-        """Return the units of all files and of two that answer tasks, and their work."""
+        """Return the number of units of all files, with the tasks of two, and their work; zeros if no such engine is timed."""
         return self.effort_asked(_asked(plan))
 
     def effort_asked(self, plan: Plan) -> tuple[int, float]:
-        """Return the same of what files are asked of an evaluation."""
+        """Return the same as `effort`, for a plan from `_asked`."""
         timed = [each for each in plan.timed if _is_there(each)]
         if not timed:
             return 0, 0.0
@@ -106,7 +106,7 @@ class LadderMeter(Record):
         return sum(units for units, _ in efforts), sum(work for _, work in efforts)
 
     def effort_of(self, plan: Plan, units: Sequence[Unit], *, made: bool) -> tuple[int, float]:
-        """Return the size and the work of units of a file; `made`: and of the file."""
+        """Return the size and the work of a file's units; `made`: with making the file, which counts as one more."""
         effort = EvalWork.of(self.parent_dir)
         file = FILE_TOKENS * (effort.body + effort.head) if made else 0
         return sum(unit.size for unit in units) + made, effort.units(plan, units) + file
@@ -121,16 +121,16 @@ class LadderMeter(Record):
         return [self._unit(rung, "task", task.name, len(task.items)) for task in plan.tasks]
 
     def _unit(self, rung: Rung, kind: Kind, of: str, size: int) -> Unit:
-        """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""
+        """Return a unit by the parent's directory: the file's weights have one of their own only while they are measured."""
         return Unit(rung.name, self.parent_dir, kind, of, size)
 
     def __call__(
         self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
-        """Measure all files; None where the child was timed in other engines alone. Raises DiagnosticError.
+        """Measure all files; None if the child was timed in no engine with a ladder. Raises DiagnosticError.
 
-        Times are measured beside each child, and kept in `work`; files of one parent do the same on texts and tasks, which is
-        kept in `kept`.
+        `usual`: the child's speeds by scenario. Times of files are this child's alone, and kept in `work`; figures on texts and
+        tasks hold for every child of the parent, and are kept in `kept`.
         """
         plan = _asked(plan)
         times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
@@ -172,7 +172,7 @@ class _Climb(Record):
     _loaded: dict[Workload, Session] = field(default_factory=dict)
 
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
-        """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
+        """Return the measured units of every file that llama.cpp can make; without importance, of those that need none."""
         found = {}
         size, work = self.meter.effort_asked(self.plan)
         self.meter.progress.start("files of llama.cpp", size)
@@ -238,7 +238,7 @@ class _Climb(Record):
         return found, part
 
     def _nearest(self, found: Mapping[Rung, Mapping[Unit, Found]], timed: Sequence[Timed]) -> list[Rung]:
-        """Return the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
+        """Return, if any, the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
         name = timed[0].scenario
         own = seconds_of(self.usual[name], timed[0])
         by_time = {

@@ -47,13 +47,13 @@ from puzzledsl.serving.pulse import Pulse
 LOADING_S = 600
 """Seconds that a server may take to load a model."""
 PATIENCE = 4
-"""A run ends after so many times the seconds in which its requests arrive, and as many as a load takes at least."""
+"""A run is given up after so many times the seconds that its requests should take, but not before LEAST_S."""
 LEAST_S = 60
 LEAST_REQUESTS = 10
 LONE = 4
-"""Lone requests before and behind those of a run, which tell how fast the machine is at the time."""
+"""Number of lone requests before the first run and after each, which tell how fast the machine is at the time."""
 POOLED = 32
-"""Latest lone requests of a model that its pace is the mean of. Eight were 4 % off, which a queue made 15 % of its times."""
+"""A model's pace is the mean of so many latest lone requests. Of eight it was 4 % off, and times in a queue 15 %."""
 NS_PER_S = 10**9
 VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
 """Variables of vLLM's server, as `export/engines/vllm_engine.py` has them: a GiB of caches, threads where the system has room."""
@@ -207,7 +207,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Any) -> None:
 
 
 def figures(requests: Sequence[Request], latencies: Sequence[Latency]) -> dict[str, float]:
-    """Return what `simulation.summary` does, and the rate: requests that ended a second."""
+    """Return the figures of `simulation.summary`, and `rate`: finished requests a second."""
     ends = [
         request.arrival_ns / NS_PER_S + latency.ttft_s + latency.tpot_s * (request.output - 1)
         for request, latency in zip(requests, latencies, strict=True)
@@ -216,7 +216,7 @@ def figures(requests: Sequence[Request], latencies: Sequence[Latency]) -> dict[s
 
 
 def patience(requests: Sequence[Request], predicted: Mapping[str, float]) -> float:
-    """Return the seconds after which requests that are unanswered are given up."""
+    """Return the seconds after which unanswered requests are given up; `predicted`: figures by simulation."""
     expected = max(requests[-1].arrival_ns / NS_PER_S, len(requests) / predicted["rate"])
     return max(LEAST_S, PATIENCE * expected)
 
@@ -227,9 +227,9 @@ Paces = list[tuple[float, float]]
 
 @dataclass
 class _Lane:
-    """A model that is served, with what its costs say of it. `top`: the rate that it is predicted to sustain.
+    """A served model and its simulation by costs. `top`: the rate that it is predicted to sustain; `alone`: its lone request.
 
-    `lone`: the paces of its lone requests, which the machine's pulse has made independent of the moment.
+    `lone`: the paces of its lone requests, converted by the pulse to the usual pace of the machine.
     """
 
     search: str | None
@@ -240,7 +240,7 @@ class _Lane:
     lone: Paces = field(default_factory=list)
 
     def look(self, pulse: Pulse) -> None:
-        """Note the pace of lone requests now."""
+        """Serve LONE lone requests now, and note their paces."""
         expected = self.engine.serve([self.alone])[0]
         for _ in range(LONE):
             begun = time.monotonic()
@@ -249,9 +249,9 @@ class _Lane:
             self.lone.append((usual.ttft_s / expected.ttft_s, usual.tpot_s / (expected.tpot_s or 1)))
 
     def run(self, requests: Sequence[Request], asked: float, seed: int, pulse: Pulse) -> tables.LoadRun:
-        """Return requests of this model, measured, and simulated at the pace of the machine meanwhile.
+        """Serve requests; return their figures, measured, and simulated at the pace of the machine meanwhile.
 
-        That is the pace of lone requests until then, and the machine's pulse since.
+        That is the mean pace of the latest lone requests, times the machine's pace by its pulse. `asked`: requests a second.
         """
         if not self.lone:
             self.look(pulse)
@@ -289,10 +289,10 @@ class LoadBench(Record):
     def check(
         self, shares: Sequence[float], seeds: Sequence[int], work: Path, progress: Progress
     ) -> dict[str, tables.LoadCheck]:
-        """Return for each search how parent and child are served at shares of the rate that each sustains.
+        """Return by search how parent and child are served, at shares of the rate that each is predicted to sustain.
 
-        Models of llama.cpp take turns, so that one moment of the machine is all of theirs; those of an engine that takes what
-        memory there is run one after the other. Finished runs are kept in `work` until all are. Raises LoadFailed,
+        Models of llama.cpp take turns, so that all meet the same state of the machine; those of an engine that takes all memory
+        run one after the other. Finished runs are kept in `work` until all are. Raises LoadFailed,
         DiagnosticError.
         """
         parent = [tables.PARENT] * len(tables.layers_of_child(next(iter(self.children.values()))))
@@ -386,7 +386,7 @@ class LoadBench(Record):
                 yield _Lane(search, server, engine, float(top), alone)
 
     def _requests(self, rate: float, seed: int) -> list[Request]:
-        """Return the requests of a run."""
+        """Return the requests of a run at `rate` a second."""
         traffic = self._traffic.model_copy(update={"rate": Fraction(rate)})
         return arrivals(traffic, self._tokens, max(LEAST_REQUESTS, round(rate * self.seconds)), seed)
 
@@ -405,7 +405,7 @@ class LoadBench(Record):
 def time_in_engine(
     hardware: Hardware, workload: Workload, models: Sequence[Path], turns: int
 ) -> list[Samples]:
-    """Time the models of directories in turn. Raises DiagnosticError: EngineAbsent, EngineFailed, what cannot be exported."""
+    """Time the models of directories in turn. Raises DiagnosticError: EngineAbsent, EngineFailed, those of an export."""
     bed = Bed.of(hardware)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch("speed"))

@@ -25,27 +25,27 @@ SIDE, PRODUCTS = 64, 48
 EVERY_S = 0.1
 """Seconds between two beats, which take half a percent of a core."""
 SMOOTHED = 5
-"""Beats that the pace of a moment is the mean of: one alone is interrupted now and then."""
+"""Number of beats whose mean is the pace of a moment: a single beat is interrupted now and then."""
 FAR_S = 1e6
-"""Seconds behind the last beat for which a clock counts on with the mean pace."""
+"""Seconds after the last beat for which a clock goes on at the mean pace."""
 
 
 class Clock(Record, eq=False):
-    """Times of this machine since a moment, and those that a machine of the usual pace would have taken."""
+    """Seconds of this machine since a moment, at each beat, and the seconds that the same work takes at the usual pace."""
 
     real_s: NDArray[np.float64]
     usual_s: NDArray[np.float64]
 
     def usual(self, real_s: float) -> float:
-        """Return the time that a machine of the usual pace shows."""
+        """Return the time at the usual pace that corresponds to a time of this machine."""
         return float(np.interp(real_s, self.real_s, self.usual_s))
 
     def real(self, usual_s: float) -> float:
-        """Return the time of this machine."""
+        """Return the time of this machine that corresponds to a time at the usual pace."""
         return float(np.interp(usual_s, self.usual_s, self.real_s))
 
     def pace(self, end_s: float) -> float:
-        """Return how many times as long as usual this machine takes, in the mean up to a time."""
+        """Return how many times as long as at the usual pace this machine takes, on average up to `end_s`."""
         return end_s / self.usual(end_s)
 
     def at_usual_pace(self, request: Request, latency: Latency) -> Latency:
@@ -53,7 +53,7 @@ class Clock(Record, eq=False):
         return _mapped(request, latency, self.usual)
 
     def served(self, engine: Engine, requests: Sequence[Request]) -> list[Latency]:
-        """Return latencies on this machine, by a simulation of an engine whose times are those of the usual pace."""
+        """Return latencies on this machine by simulation; the times in `engine` are those at the usual pace."""
         moved = [
             Request(int(self.usual(each.arrival_ns / NS_PER_S) * NS_PER_S), each.prompt, each.output)
             for each in requests
@@ -70,7 +70,7 @@ def _mapped(request: Request, latency: Latency, moved: Callable[[float], float])
 
 
 class Pulse:
-    """Notes the pace of some cores inside a context, from a thread of its own. Without cores the pace counts as even."""
+    """Context in which a thread notes the pace of some cores. Without cores the pace counts as constant."""
 
     def __init__(self, cores: Iterable[int]) -> None:
         self._cores, self._stop = sorted(cores), threading.Event()
@@ -104,7 +104,7 @@ class Pulse:
                 return
 
     def clock(self, begun: float) -> Clock:
-        """Return the clock of the time since a moment of `time.monotonic`; the usual pace is that of the first call."""
+        """Return the clock since `begun`, of `time.monotonic`. The usual pace is the median of all beats up to the first call."""
         beats = np.array(self._beats or [(begun, 1.0)])
         if self._usual_s is None:
             self._usual_s = float(np.median(beats[:, 1]))

@@ -1,13 +1,12 @@
-"""The formatter: one way to lay out a program. It moves blanks only, so it keeps every word and every comment.
+"""The formatter: one layout for programs. It changes blanks and line breaks only; every word and comment stays.
 
-A line break that it adds between two statements takes the place of their comma.
+There is one exception: a line break that it adds between two statements replaces their comma.
 
-It works on the tokens, not on the tree: a file that does not parse yet can be formatted, and comments need no home. The
-author's line breaks stay. Indentation, the blanks within a line and the columns of comments depend on the tokens and the line
-breaks alone: however the same words are spaced, they come out the same, and formatting is idempotent. A line that is too
-long is broken at the outermost place that a person would choose: a body comes apart into its statements, a choice before
-each `|`, a requirement before `because`, `implies`, `or` and `and`, a call behind the last comma that fits. What cannot be
-broken, such as a long string, stays as it is.
+It works on the tokens, not on the syntax tree, so that it can format a file that does not parse yet, and keeps comments. The
+author's line breaks stay. Indentation, blanks within a line and columns of comments depend only on the tokens and the line
+breaks, not on the blanks that were there. So formatting is idempotent. A line that is too long is broken at the outermost
+place that fits: a body between its statements, a choice before each `|`, a requirement before `because`, `implies`, `or` and
+`and`, a call behind the last comma that fits. A line without such a place, such as a long string, stays as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
 
 
 def format_source(text: str) -> str:
-    """Return the text in the one layout, ended by one newline. Idempotent. A text with lexical mistakes, or too large, stays."""
+    """Return the formatted text, which ends with one newline. A text with lexical mistakes, or a too large one, is unchanged."""
     source = normalise(text)
     tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
@@ -65,12 +64,12 @@ def _words(tokens: Iterable[Token]) -> list[str]:
 
 
 def _plain(token: Token) -> Token:
-    """Return a token with one blank between its words: `same as` has two."""
+    """Return a token as it is written: `same as`, the only token of two words, with one blank."""
     return token.like(token.type, "same as") if token.type == "SAME_AS" else token
 
 
 def _lines(tokens: list[Token]) -> list[Line]:
-    """Return the lines with at most one blank line in a row, none at either end of the file or of a body."""
+    """Return the tokens as lines. Of blank lines in a row one stays, and none at the start or end of the file or of a body."""
     lines = [Line([])]
     for token in tokens:
         if token.type == "_NL":
@@ -91,7 +90,7 @@ def _lines(tokens: list[Token]) -> list[Line]:
 
 
 def _space(line: Line, last: Token | None) -> None:
-    """Set the gaps of a line: one blank or none between two tokens. `last` ends the line before."""
+    """Set the gaps of a line: one blank or none between two tokens. `last`: the last token of the lines before."""
     line.gaps = []
     before, unary = None, False
     subscripts: list[bool] = []  # for each open bracket, whether it is `a[`
@@ -111,7 +110,7 @@ def _space(line: Line, last: Token | None) -> None:
 
 
 def _gap(before: Token, token: Token, unary: bool) -> int:
-    """Return the blanks between two neighbours. `unary`: `before` is a sign."""
+    """Return the number of blanks between two neighbours. `unary`: `before` is a sign, as in `-x`."""
     left, right = before.type, token.type
     if unary or left in _OPENS or right in _CLOSES or right in ("COMMA", "COLON", "DOT") or left == "DOT":
         return 0
@@ -125,7 +124,7 @@ def _gap(before: Token, token: Token, unary: bool) -> int:
 
 
 def _indent(lines: list[Line]) -> None:
-    """Two columns a brace; what continues a line goes in, a leading `|` under the `=` of its statement."""
+    """Set the indentation of lines: two columns a brace, more for a continued line, a leading `|` under its statement's `=`."""
     opened: list[int] = []  # for each open bracket, the indentation of its line
     braces = bar = 0
     last: Token | None = None
@@ -202,7 +201,7 @@ class Line:
 
 
 def break_long(lines: list[Line]) -> list[Line]:
-    """Return the lines with their blanks and indentation, long ones broken."""
+    """Set the blanks and indentation of all lines, and break long lines until none can be broken; return the lines."""
     while True:
         last: Token | None = None
         for line in lines:
@@ -219,7 +218,7 @@ def break_long(lines: list[Line]) -> list[Line]:
 
 
 def _parts(line: Line, opened: list[str]) -> list[Line]:
-    """Return a line in parts where it is too long. `opened`: the kinds of open brackets and braces before it, then behind it."""
+    """Return a line, in parts if too long. `opened`: kinds of brackets open before it; changed to those open behind it."""
     cuts = (_body(line) or _cuts(line)) if len(line.code) > LIMIT else []
     parts: list[Line] = []
     for start, stop in pairwise((0, *cuts, len(line.tokens))):
@@ -236,7 +235,7 @@ def _parts(line: Line, opened: list[str]) -> list[Line]:
 
 
 def _body(line: Line) -> list[int]:
-    """Return where the statements of `head { a, b }` begin, and its `}`; nothing for a line without a body."""
+    """Return the token indices of `head { a, b }` where its statements and its `}` begin; empty for a line without a body."""
     kinds, depths = [token.type for token in line.tokens], line.depths()
     if "LBRACE" not in kinds:
         return []
@@ -252,7 +251,7 @@ def _body(line: Line) -> list[int]:
 
 
 def _cuts(line: Line) -> Sequence[int]:
-    """Return the indices of the tokens that begin new lines, all at the least depth that has any; empty for none."""
+    """Return the indices of the tokens to begin new lines with, from the outermost brackets that have any; else none."""
     depths, kinds = line.depths(), [token.type for token in line.tokens]
     at_depth = defaultdict[int, list[int]](list)
     for i in range(1, len(kinds)):

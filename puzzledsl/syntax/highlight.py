@@ -1,4 +1,4 @@
-"""Colour by words alone: the class of every token, told from its neighbours on the line, for all that colours programs."""
+"""Classes of tokens for syntax colouring, from the words of a line alone. The language server and Pygments use them."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ CLASSES: dict[str, tuple[str, str]] = {
     "punctuation": ("", "Punctuation"),
     "error": ("", "Error"),
 }
-"""Class -> its name in the language server, empty for what has no colour there, and in Pygments."""
+"""Class -> its token type in the language server (empty: no colour there), and its token type in Pygments."""
 DECLARES = ("let", "param", "fn")
-"""Keywords that a name follows which they declare."""
+"""Keywords behind which stands the name that they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")
 ASSIGNS = ("EQUAL", "EXTEND", "REMOVE", "KEEP")
 MISTAKES = ("FOREIGN", "UNTERMINATED", "UNKNOWN")
@@ -41,7 +41,7 @@ _FIXED: dict[str, str] = {
 
 
 def classified(text: str) -> list[tuple[Token, str]]:
-    """Return every token of a text with its class, newlines aside."""
+    """Return every token of a text but newlines, each with its class, a key of CLASSES."""
     tokens = [*lex(text)]
     found: list[tuple[Token, str]] = []
     before: list[tuple[Token, str]] = []  # on the line
@@ -56,7 +56,7 @@ def classified(text: str) -> list[tuple[Token, str]]:
 
 
 def _class(token: Token, before: Sequence[tuple[Token, str]], following: str) -> str:
-    """Return the class of a token: by what stands before it on its line, then by the kind of what follows."""
+    """Return a token's class. `before`: the line's tokens with their classes so far; `following`: the next token's kind."""
     if token.type in _FIXED:
         return _FIXED[token.type]
     if token.type == "DOC":

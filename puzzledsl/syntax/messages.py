@@ -1,4 +1,4 @@
-"""Messages for an unexpected token: what is found, what is allowed, and the form here of another language's construct."""
+"""Diagnostics of an unexpected token: the token, what could stand there, and a fix for spellings of other languages."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ Help = tuple[str, tuple[Fix, ...]]
 
 
 class Place(Record):
-    """An unexpected token, tokens around it, and the kinds that could stand there. `before`: the last that is no newline."""
+    """An unexpected token, the tokens before and behind it, and the kinds `expected`. `before`: the last one but newlines."""
 
     token: Token
     before: Token | None
@@ -53,21 +53,21 @@ class Place(Record):
         return self.where if self.before is None else after(self.before, self.file).start.to(self.where)
 
     def fix(self, first: Token | None, text: str) -> tuple[Fix, ...]:
-        """Return the fix that replaces everything from `first` to the token."""
+        """Return the fix, as a tuple, that replaces everything from `first` (None: the token) to the token by `text`."""
         return (Fix.replace(self.where if first is None else span_of(first, self.file).to(self.where), text),)
 
     def statement(self) -> Sequence[Token]:
-        """Return the tokens of the statement that stand in front."""
+        """Return the tokens of the statement in front of the unexpected one."""
         ends = [i for i, token in enumerate(self.front) if token.type in ("_NL", "LBRACE", "RBRACE")]
         return self.front[ends[-1] + 1 :] if ends else self.front
 
     @property
     def kind_before(self) -> str:
-        """The kind of the token before."""
+        """The kind of the token before; empty if there is none."""
         return "" if self.before is None else self.before.type
 
     def touches(self) -> bool:
-        """True where no blank separates the token from the one before."""
+        """Return True if no blank separates the token from the one before."""
         return self.before is not None and self.before.end_pos == self.token.start_pos
 
 
@@ -85,7 +85,7 @@ def unexpected(place: Place) -> Diagnostic:
 
 
 def found(token: Token) -> str:
-    """Return a token in words."""
+    """Return a token for a message: its kind and its text, such as name `x`."""
     if token.type in ("STRING", "_NL"):
         return "string" if token.type == "STRING" else "end of line"
     kind = {"NAME": "name ", "QUANTITY": "number "}.get(token.type, "keyword " if token.isalpha() else "")
@@ -131,20 +131,20 @@ _INSTEAD = {
         ("elif", "elsif", "elseif"), ("ELSE", "a second condition follows `else`: write `else if`", "else if")
     ),
 }
-"""Word -> the kind that is expected in its place, the help, and the text that is meant."""
+"""Misused word -> the kind of token to be expected in its place, the help, and the text that is meant."""
 _BOTH = {
     ("CMP", "CMP"): ("comparisons are `==` `!=` `<=` `>=` `<` `>`", None),
     ("NAME", "STRING"): ("texts are joined by `+`", None),
     ("STAR", "STAR"): ("there is no power operator: multiply, or write the number out", None),
     ("IS", "SAME_AS"): ("`same as` needs no `is`: write `same as`", "same as"),
 }
-"""Kinds of two words in a row -> the help, and the text that is meant."""
+"""Kinds of two tokens in a row -> the help, and the text that is meant instead of both (None: not certain)."""
 _VALUE_IF = "`if` only chooses between two values: `let most = if CONDITION then 8 else 4`"
 _LAYERS_OF = "layers are selected in square brackets: `layers[2..9]`"
 
 
 def _word(place: Place) -> Help | None:
-    """Read `elif`, `128 to 1024`, `a == 3` for a setting, and `a is same as b`."""
+    """Return help and fixes for `elif`, `128 to 1024`, `a == 3` as a setting, and `a is same as b`; None for others."""
     kind, help, meant = _INSTEAD.get(place.token, ("", "", ""))
     if kind in place.expected:
         return help, place.fix(None, meant)
@@ -155,7 +155,7 @@ def _word(place: Place) -> Help | None:
 
 
 def _number(place: Place) -> Help | None:
-    """Read `8 seconds`, `5000 tokens/s`, `30 s`, `10M tokens` and `.5`."""
+    """Return help and fixes for `8 seconds`, `5000 tokens/s`, `30 s`, `10M tokens` and `.5`; None for others."""
     before, token, behind = place.before, place.token, place.behind
     if token.type == "DOT" and "QUANTITY" in place.expected and behind:
         touches = behind[0].type == "QUANTITY" and behind[0].start_pos == token.end_pos
@@ -179,7 +179,7 @@ def _number(place: Place) -> Help | None:
 
 
 def _condition(place: Place) -> Help | None:
-    """Read `if … { require … }`, `if … then require …` and `a if c else b`."""
+    """Return help for `if … { require … }`, `if … then require …` and `a if c else b`; None for others."""
     if place.token.type != "IF":
         return None
     if "REQUIRE" in place.expected:
@@ -192,7 +192,7 @@ def _condition(place: Place) -> Help | None:
 
 
 def _layers(place: Place) -> Help | None:
-    """Read `layers[*]`, `layers(2..9)`, `layers[2...9]`, `layers[2:9]` and `layers[1] is layers[0]`."""
+    """Return help and fixes for `layers[*]`, `layers(2..9)`, `layers[2...9]` and `layers[1] is layers[0]`; None for others."""
     token, before = place.token, place.before
     match token.type:
         case "STAR" if place.kind_before == "LSQB" and "RANGE" in place.expected:
@@ -219,7 +219,7 @@ def _layers(place: Place) -> Help | None:
 
 
 def _equals(place: Place) -> Help | None:
-    """Read `require a = 3`, and `score kl = pieces = replace_one(…)`."""
+    """Return help and fixes for `require a = 3` and `score kl = pieces = replace_one(…)`; None for others."""
     if place.token.type != "EQUAL" or "CMP" not in place.expected:
         return None
     statement = place.statement()
@@ -238,7 +238,7 @@ def _equals(place: Place) -> Help | None:
 
 
 def _colon(place: Place) -> Help | None:
-    """Read `layers[2:9]` and `attention: noop`."""
+    """Return help and fixes for `layers[2:9]` and `attention: noop`; None for others."""
     if place.token.type != "COLON":
         return None
     if "EQUAL" in place.expected:
@@ -251,7 +251,7 @@ def _colon(place: Place) -> Help | None:
 
 
 def _next_statement(place: Place) -> Help | None:
-    """Read `minimize kl require …` on one line, and `require a <= 1, b <= 2`."""
+    """Return help and fixes for `minimize kl require …` on one line and `require a <= 1, b <= 2`; None for others."""
     begins = place.token.type in ("REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE")
     if begins and place.before is not None and {"COMMA", "RBRACE"} <= place.expected:
         gap, front = after(place.before, place.file).start.to(place.where.start), place.statement()
@@ -269,7 +269,7 @@ def _next_statement(place: Place) -> Help | None:
 
 
 def _second_goal(place: Place) -> Diagnostic | None:
-    """Return the diagnostic for `params` of `minimize kl, params`; None for anything else."""
+    """Return the diagnostic for a second goal, `params` of `minimize kl, params`; None if the place is not behind one."""
     if place.token.type not in _ENDS_STATEMENT or "EQUAL" not in place.expected:
         return None
     comma, keyword = _listed_behind(place)
@@ -285,7 +285,7 @@ def _second_goal(place: Place) -> Diagnostic | None:
 
 
 def _listed_behind(place: Place) -> tuple[Token | None, str]:
-    """Return the comma before a path that begins this statement, and the first word of the statement before the comma."""
+    """Return the comma and keyword (minimize, maximize or require) of `KEYWORD …, a.b`; (None, empty) for others."""
     at = len(place.front) - 1
     while at >= 0 and place.front[at].type in ("NAME", "DOT"):
         at -= 1
@@ -300,7 +300,7 @@ def _listed_behind(place: Place) -> tuple[Token | None, str]:
 
 
 def colon_body(tokens: list[Token], index: int, file: str) -> tuple[Diagnostic, int] | None:
-    """Return the one mistake of a body that a colon opens, `bld b of w:`, and the index behind it; None for other colons."""
+    """Return the mistake of a body behind a colon, `bld b of w:`, and the index of the body's end; None for other colons."""
     if tokens[index].type != "COLON":
         return None
     start = index

@@ -22,11 +22,11 @@ _INFIX = set("VBAR AND OR ADD STAR SLASH MOD CMP SAME_AS ARROW IMPLIES RANGE IS 
 CONTINUES_BEFORE = _INFIX | set("BECAUSE WHERE THEN ELSE LBRACE".split())
 CONTINUES_AFTER = _INFIX | set("EQUAL EXTEND REMOVE KEEP COMMA NOT IF THEN ELSE WHERE".split())
 MAX_REACH = 400
-"""Number of tokens searched for the end of a bracket."""
+"""Largest number of tokens that are searched for the closer of a bracket."""
 CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
 _OF_CALLS = {"COLON", "ARROW", "EQUAL"}
-"""Tokens that stand between round brackets alone."""
+"""Kinds of tokens that stand in round brackets, but never in square ones."""
 _CALLED = *FUNCTIONS, *CONSTRUCTORS
 _BRACES = {"LBRACE", "RBRACE"}
 ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
@@ -44,7 +44,7 @@ def starts_declaration(tokens: list[Token], index: int) -> bool:
 
 
 def lay_out(words: Words, sink: Sink) -> list[Token]:
-    """Return the tokens for the grammar: `_NL` only between statements, brackets balanced within each statement."""
+    """Return the tokens for the grammar: `_NL` only between statements, brackets balanced in each. Mistakes go to `sink`."""
     state, tokens = _Layout(words, sink), words.tokens
     for index, token in enumerate(tokens):
         if token.type == "_NL":
@@ -80,7 +80,7 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
 
 
 def _closes_later(tokens: list[Token], index: int) -> bool:
-    """Return True if the open bracket is closed after a brace inside it: then the brace is the mistake."""
+    """Return True if the open bracket is closed behind the brace at `index`: then the brace is the mistake."""
     depth = 0
     for at in range(index + 1, min(index + MAX_REACH, len(tokens))):
         kind = tokens[at].type
@@ -92,7 +92,7 @@ def _closes_later(tokens: list[Token], index: int) -> bool:
 
 @dataclass(slots=True)
 class _Layout:
-    """The state of one pass. `opened` are the open brackets, `held` is the newline that is not decided yet."""
+    """The state of one pass. `opened`: the open brackets; `held`: the newline of which the next token decides if it counts."""
 
     words: Words
     sink: Sink
@@ -103,7 +103,7 @@ class _Layout:
     too_deep: int = 0
 
     def put(self, token: Token, *, declaration: bool = False) -> None:
-        """Append a token that is not a newline, preceded by the held newline if that ends a statement."""
+        """Append a token to `out`, and before it the held newline if that ends a statement. `declaration`: it begins one."""
         if declaration and self.held is None and self.out and self.out[-1].type != "_NL":
             self.held = virtual("_NL", "\n", self.out[-1])
         if self.held is not None and (declaration or token.type not in CONTINUES_BEFORE):
@@ -165,7 +165,7 @@ class _Layout:
             self.cut = None
 
     def inside(self, token: Token, declaration: bool) -> Token:
-        """Handle a token inside brackets: close them if it cannot occur there, and read `name = x` as `name: x`."""
+        """Return a token, met in brackets, that cannot stand there: close them first; `=` of `name = x` becomes `:`."""
         before = [t.type for t in self.out[-2:]]
         named = self.opened[-1].type == "LPAR" and before in (["LPAR", "NAME"], ["COMMA", "NAME"])
         if token.type == "EQUAL" and named:
@@ -177,7 +177,7 @@ class _Layout:
         return token
 
     def close_all(self) -> None:
-        """Close all open brackets: those from before the last newline inside brackets at that newline, the others here."""
+        """Close all open brackets. Those opened before the last newline in brackets are closed at it, the others here."""
         cut = len(self.out) if self.cut is None else self.cut
         while self.opened and cut < len(self.out) and self.opened[-1].start_pos >= self.out[cut].start_pos:
             self._missing(len(self.out))
@@ -189,7 +189,7 @@ class _Layout:
         self.too_deep, self.cut = 0, None
 
     def _missing(self, at: int) -> int:
-        """Report that the innermost bracket is never closed and insert its closer at `out[at]`."""
+        """Report that the innermost bracket is never closed; insert its closer at or before `out[at]`. Return `at`."""
         opener = self.opened.pop()
         end = _end_of_call(self.out, opener, at)
         before, (kind, text) = self.out[end - 1], CLOSER[opener.type]
@@ -222,9 +222,9 @@ class _Layout:
 
 
 def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
-    """Return the place where an opener that is never closed most likely ends, else `out[at]`.
+    """Return the index in `out` where a bracket that is never closed most likely ends; `at` if there is no sign of it.
 
-    It ends before `| noop` of a choice, and a call inside ends before an argument that it does not have.
+    It ends before `| noop` of a choice, and before an argument that the call inside it does not have.
     """
     takes = {name: call.arguments for name, call in ANYWHERE.items() if not call.named_by}
     calls: list[Token] = []
@@ -243,7 +243,7 @@ def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
 
 
 def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:
-    """Return whether the opener `out[at]` is the slip, and whether that is certain. `out` ends before the closer."""
+    """Return True if of two unlike brackets the opener `out[at]` is wrong, not the closer; and True if that is certain."""
     depth, own = 0, set[str]()  # the kinds of tokens that stand in no inner bracket
     for token in out[at + 1 :]:
         depth += token.type in CLOSER

@@ -1,4 +1,4 @@
-"""Parse text to the syntax tree: the only entry point of the front end. Unreadable parts become `BadExpr` or are left out."""
+"""Parsing of a text to the syntax tree, with `parse` as entry point. Unreadable parts become `BadExpr` or are left out."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from puzzledsl.syntax.tokens import Branch, Token, Words, lex, span_of
 from puzzledsl.syntax.words import read_words
 
 MAX_BODIES = MAX_DEPTH // 4
-"""Largest nesting depth of bodies: a body takes several levels of the stack of later stages."""
+"""Largest nesting depth of bodies. It is below MAX_DEPTH, because later stages recurse several times for each body."""
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 _FORMS: Mapping[str, tuple[type[tree.Node], Mapping[str, object]]] = {
     **{form.__name__.lower(): (form, {}) for form in tree.Node.__subclasses__()},
@@ -39,10 +39,10 @@ _FORMS: Mapping[str, tuple[type[tree.Node], Mapping[str, object]]] = {
     "bound": (tree.PatternField, {}),
     "equal": (tree.PatternField, {"op": "=="}),
 }
-"""Rule of the grammar -> its class, and the fields that no child gives."""
+"""Rule of the grammar -> the class of its node, and values of the fields that its children do not give."""
 _PARTS = {name: name for name in "default where because apart alias step preposition".split()}
 _PARTS |= {"init": "value", "guard": "where"}
-"""Rule of a part that is known by its keyword -> the field that it gives."""
+"""Rule for a part behind a keyword, such as `because` -> the field of the node that it gives."""
 
 
 class _TooDeep(Exception):
@@ -50,7 +50,7 @@ class _TooDeep(Exception):
 
 
 def build(root: Branch, words: Words, sink: Sink) -> tree.Module:
-    """Return the module of a parse tree; the caller sets `broken`."""
+    """Return the syntax tree of a parse tree; mistakes go to `sink`. The caller sets `broken`."""
     builder = _Builder(words, sink)
     items: list[tree.Item] = []
     for branch in root.children:
@@ -77,7 +77,7 @@ class _Builder:
         return Span(self.words.file, *(part.start or (1, 1)), *(part.end or (1, 1)))
 
     def made(self, branch: Branch, below: int | None = None, depth: int = 0) -> Any:
-        """Return the node of a branch. `below`: the depth of its expressions; `depth`: of the body that a statement stands in."""
+        """Return a branch's node. `below`: depth of its expressions (None: whole values); `depth`: of the body that it is in."""
         form, given = _FORMS[branch.data]
         found, plain = dict(given), list[Any]()
         for kid in branch.children:
@@ -94,7 +94,7 @@ class _Builder:
         return form(span=self.at(branch), **found)
 
     def read(self, part: Branch | Token, below: int | None) -> Any:
-        """Return a name, a string, a sign, or an expression; `below` is the depth of one inside another."""
+        """Return a name, string, operator or expression. `below`: the depth of an expression in another; None: a whole one."""
         if isinstance(part, Branch):
             return self.value(part) if below is None else self.expr(part, below)
         match part.type:
@@ -106,7 +106,7 @@ class _Builder:
                 return str(part)
 
     def doc(self, before_line: int) -> str:
-        """Return the doc comments between the previous item and this line, without their comment marks."""
+        """Return the doc comments between the previous item and this line, without `##`; empty if there are none."""
         lines: list[str] = []
         docs = self.words.docs
         while self.next_doc < len(docs) and docs[self.next_doc].line < before_line:
@@ -154,7 +154,7 @@ class _Builder:
         return tree.String(span=self.at(token), value=re.sub(r"\\(.)", unescape, token[1:-1]))
 
     def number(self, token: Token) -> tree.Expr:
-        """Return a number; BadExpr, and a diagnostic, for one without a value."""
+        """Return a number; for one that cannot be read report it and return BadExpr."""
         where = span_of(token, self.words.file)
         try:
             parse_quantity(str(token))
@@ -165,7 +165,7 @@ class _Builder:
         return tree.Literal_(span=where, text=str(token))
 
     def value(self, branch: Branch) -> Any:
-        """Return a whole expression or pattern; BadExpr for bad tokens, unbalanced brackets or too much nesting."""
+        """Return a whole expression or pattern; BadExpr if it nests too deeply, or a line of it has a reported mistake."""
         span = self.at(branch)
         try:
             found = self.expr(branch, 0)
@@ -176,7 +176,7 @@ class _Builder:
         return found if readable else tree.BadExpr(span=span)
 
     def expr(self, branch: Branch, depth: int) -> Any:
-        """Return one expression. `depth` bounds the recursion: it counts nesting and each link of an operator chain."""
+        """Return one expression. `depth` counts nesting and the operators of chains; above MAX_DEPTH raises _TooDeep."""
         if depth > MAX_DEPTH:
             raise _TooDeep
         kids = branch.children
@@ -213,7 +213,7 @@ class _Builder:
 
 @functools.cache
 def _fields(rule: str) -> tuple[list[str], str]:
-    """Return the fields that the children of a rule give, in order, and the one that all further children are of."""
+    """Return the fields that the first children of a rule give, in order, and the field (or empty) that takes all others."""
     form, given = _FORMS[rule]
     names: list[str] = []
     for name, each in form.__dataclass_fields__.items():
@@ -227,12 +227,12 @@ def _fields(rule: str) -> tuple[list[str], str]:
 
 MAX_BYTES = 1 << 20
 MAX_TOKENS = 40_000
-"""Some 4,500 lines, and a second or two. What is larger is no program, and would take minutes to say so."""
+"""Some 4,500 lines, parsed in a second or two. A larger file is hardly a program, and would take minutes."""
 _LIMITS = f"{MAX_BYTES:,} bytes and {MAX_TOKENS:,} words and signs"
 
 
 def parse(text: str, file: str, sink: Sink) -> tree.Module:
-    """The syntax tree of a text. Never raises: all mistakes go to `sink`. What could not be read is a `BadExpr`, or left out."""
+    """Return the syntax tree of a text. Never raises: mistakes go to `sink`. Unreadable parts are `BadExpr` or left out."""
     text = normalise(text)
     tokens = lex(text[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(text) > MAX_BYTES or len(tokens) > MAX_TOKENS:
@@ -258,7 +258,7 @@ def normalise(text: str) -> str:
 
 
 def _meant(path: Path) -> str | None:
-    """The program beside a path that cannot be read: with the ending it lacks, or the name it nearly has."""
+    """Return a program that an unreadable path may mean: with `.pzl` added, or of a similar name beside it; else None."""
     try:
         beside = sorted(each.name for each in islice(path.parent.iterdir(), 1000) if each.suffix == ".pzl")
     except (OSError, ValueError):
@@ -269,7 +269,7 @@ def _meant(path: Path) -> str | None:
 
 
 def read_source(path: Path | str, sink: Sink) -> str | None:
-    """The text of a source file, ready for `parse`; None, and a diagnostic, where it cannot be had."""
+    """Return the text of a source file, ready for `parse`; if it cannot be read, report that and return None."""
     path = Path(path)
     nowhere = Span(str(path), 1, 1, 1, 1)
     try:
@@ -284,7 +284,7 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
 
 
 def decode(data: bytes, file: str, sink: Sink) -> str | None:
-    """Return bytes as text, ready for `parse`; None, and a diagnostic, for too many bytes and for other encodings."""
+    """Decode UTF-8 bytes, ready for `parse`; for too many bytes or another encoding, report that and return None."""
     if len(data) > MAX_BYTES:
         sink.add(errors.FileTooLarge(Span(file, 1, 1, 1, 1), path=file, limit=_LIMITS))
         return None

@@ -1,4 +1,4 @@
-"""The lexer that Pygments finds as `pzl` by its entry point: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it."""
+"""The Pygments lexer `pzl`, found by its entry point. Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -13,7 +13,7 @@ TOKENS = {name: kinds.string_to_tokentype(kind) for name, (_, kind) in CLASSES.i
 
 
 class PzlLexer(Lexer):
-    """Pygments' view of a `.pzl` text. Every text lexes; what is no word of the language is an Error token."""
+    """Lexer of `.pzl` texts. It accepts any text; characters that are no word of the language become Error tokens."""
 
     name = "pzl"
     url = "https://arxiv.org/abs/2411.19146"
@@ -22,7 +22,7 @@ class PzlLexer(Lexer):
     mimetypes: ClassVar[list[str]] = ["text/x-pzl"]
 
     def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, kinds._TokenType, str]]:
-        """Offset, type and text of every token, the blanks between them included."""
+        """Yield the offset, type and text of every token, and of the blanks between them."""
         at = 0
         for token, its_class in classified(text):
             start = token.start_pos

@@ -2,8 +2,8 @@
 
 At an unexpected token, pop to a state that accepts the ERROR terminal, skip to a token that can follow it, feed ERROR
 and continue. The grammar accepts ERROR as a value, as the tail of a declaration's head, as a statement and as an
-item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are slips of one token, if
-the rest of the statement then parses, a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
+item. They are tried in this order: losing less text causes fewer follow-up errors. Some mistakes are repaired instead: a slip of
+one token, if the rest of the statement then parses, a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ _BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
 
 
 def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Branch:
-    """Return the syntax tree of laid-out tokens, with `bad` nodes for unreadable parts. Never raises."""
+    """Return the parse tree of the tokens of `lay_out`, with `bad` nodes for unreadable parts. Mistakes go to `sink`."""
     return _Driver(tokens, words, sink).run()
 
 
@@ -45,7 +45,7 @@ class _Driver:
     brackets: int = 0
     statement: int = 0  # index of the first token of this statement
     braces: list[Token] = field(default_factory=list)
-    """The open ones; one that recovery inserted has no width."""
+    """Open braces; one that recovery inserted has no width."""
     pairs: list[tuple[Token, Token]] = field(default_factory=list)
     mistakes: int = 0
     reported_at: int = 0  # the line of the last mistake
@@ -72,7 +72,7 @@ class _Driver:
         return self.machine.finish()
 
     def taken(self, token: Token) -> bool:
-        """Take the next token if it is acceptable, and those behind it in its part of the statement."""
+        """Consume the next token, and those behind it in its part of the statement. Return False if it is unacceptable."""
         ends = token.type in _BEFORE_STATEMENTS and not self.brackets
         end = self.machine.take(self.tokens, self.index, None if ends else _BEFORE_STATEMENTS)
         if end == self.index:
@@ -107,7 +107,7 @@ class _Driver:
         return self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else None
 
     def report(self, error: Diagnostic) -> None:
-        """Record a mistake, unless a bad token or bracket of this statement is already reported."""
+        """Record a mistake, unless it follows from a mistake that is already reported in the lines of this statement."""
         last = len(self.tokens) - 1
         last = next((i for i in range(self.index, last) if self.tokens[i].type in _ENDS), last)
         lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
@@ -126,7 +126,7 @@ class _Driver:
         self.reported_at = at
 
     def mended(self, token: Token) -> Token:
-        """Return the intended token, after inserting a missing brace if there is one."""
+        """Return the token that is meant: a misspelt keyword is reported and corrected, a missing `{` reported and inserted."""
         if token.type == "_NL":  # a `{` is missing between `search s of w` and indented statements below
             before, below = self.token_before(), self.token_behind()
             if before is not None and below is not None and self.begins_statement(self.index + 1):
@@ -144,7 +144,7 @@ class _Driver:
         return token
 
     def begins_statement(self, index: int) -> bool:
-        """Return True for a keyword or an assignment that only a body can contain."""
+        """Return True if the token at `index` begins a statement (keyword or assignment) that only a body can contain."""
         token = self.tokens[index]
         following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
         if token.type in ("LET", "ASSERT"):
@@ -172,7 +172,7 @@ class _Driver:
         return token.like(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted)
 
     def reopen_body(self, token: Token) -> None:
-        """Handle a statement at the top level: continue as in a body whose `{` the file lacks."""
+        """Report a statement outside any body, and feed ERROR and `{`, so that parsing continues as in a body."""
         before = self.token_before()
         if before is not None and before.type == "RBRACE" and self.pairs:
             label = Label(span_of(token, self.words.file), "this is then outside")
@@ -213,9 +213,9 @@ class _Driver:
         self.pairs.clear()
 
     def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
-        """Return the unclosed `{` and the token that its `}` should follow, judged by the indentation.
+        """Return the `{` that was left unclosed, and the token that its `}` should follow, judged by the indentation.
 
-        A `{` that a `}` indented less closes should have been closed before the first line that is indented no more than its own.
+        If a `}` is indented less than its `{`, that `{` should have been closed before: where a line is indented no more than it.
         """
         written = [token for token in self.tokens if token.type != "_NL"]
         margins = {token.line: token.column for token in reversed(written)}
@@ -231,7 +231,7 @@ class _Driver:
         return opener, last
 
     def recover(self, token: Token) -> None:
-        """Report `token`, and repair it or spare the part that it is in."""
+        """Report an unexpected token; repair the mistake, or replace the part of the text that it is in by ERROR."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
             if not early:  # text behind a `}` on its line begins a new statement
@@ -253,7 +253,7 @@ class _Driver:
             self.give_up(token, self.stops())
 
     def give_up(self, token: Token, stops: Iterable[int]) -> None:
-        """Replace the smallest part that can be spared by ERROR, and continue at the first of `stops` that can follow it."""
+        """Replace the smallest possible part by ERROR, and continue at the first token index in `stops` that can follow."""
         for depth, at in product(range(self.machine.depth, 0, -1), stops):
             kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
             if self.machine.accepts("ERROR", kind, depth=depth):
@@ -266,7 +266,7 @@ class _Driver:
         raise AssertionError("the grammar takes ERROR for every item and statement")
 
     def rest(self) -> list[str]:
-        """Return the kinds of the tokens from this one to the end of the statement."""
+        """Return the kinds of the tokens from this one to the end of the statement, at most MAX_AHEAD."""
         found: list[str] = []
         for each in self.tokens[self.index : self.index + MAX_AHEAD]:
             found.append(each.type)
@@ -295,7 +295,7 @@ class _Driver:
         return False
 
     def mistake(self, token: Token) -> Diagnostic:
-        """Return the diagnostic for an unacceptable token."""
+        """Return the diagnostic for the current token, which is unacceptable."""
         if self.braces and token.type in ("USE", "PARAM", "FN"):
             return errors.DeclarationInside(span_of(token, self.words.file), kind=str(token))
         first, kind = self.tokens[self.index - 2 : self.index] if self.index > 1 else (token, token)
@@ -308,7 +308,7 @@ class _Driver:
         return unexpected(Place(token, before, front, behind, expected, self.words.file))
 
     def stops(self) -> Iterator[int]:
-        """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""
+        """Yield indices of tokens to resume at: kinds in _SOFT_SYNC outside brackets, last the end of the statement."""
         depth, brackets = 0, self.brackets
         for at in range(self.index, len(self.tokens)):
             kind = self.tokens[at].type
@@ -326,7 +326,7 @@ class _Driver:
 
 
 def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, Token | None, int]]:
-    """Yield repairs, most likely first: the number of tokens that are undone, one to insert, the number to skip."""
+    """Yield repairs, the likeliest first: number of tokens to undo, token to insert (or None), number of tokens to skip."""
     token, name = tokens[index], virtual("NAME", "", last)
     if last is not token and last == token:
         yield 0, None, 1

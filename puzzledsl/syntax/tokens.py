@@ -1,7 +1,7 @@
-"""Words of a text, by the lexer, which is total; and the LALR automaton over them, with the lookahead of error recovery.
+"""The lexer, which accepts any text, and the LALR automaton over its tokens, with the lookahead that error recovery needs.
 
-grammars/pzl.lark says what words and rules are; `scripts/grammar.py` makes pzl.json of it, with Lark's tables. A branch has a
-token or a branch for each symbol of its rule; a rule that the grammar marks with `?` makes no branch around a single child.
+grammars/pzl.lark defines tokens and rules; `scripts/grammar.py` makes pzl.json of it, with Lark's tables. A branch of the parse
+tree has a child for each kept symbol of its rule; a rule marked with `?` in the grammar makes no branch around a single child.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from puzzledsl.base.resources import resource
 
 
 class Token(str):
-    """A word with its kind and its place: 0-based offsets, 1-based lines and columns of code points, ends exclusive."""
+    """A token: its text, kind (`type`) and place: 0-based offsets, 1-based lines and columns in code points, ends exclusive."""
 
     __slots__ = ("column", "end_column", "end_line", "end_pos", "line", "start_pos", "type")
     type: str
@@ -51,7 +51,7 @@ def _lexer() -> tuple[re.Pattern[str], frozenset[str]]:
 
 
 def lex(text: str, most: int | None = None) -> list[Token]:
-    """Return the tokens of any text, comments, newlines and mistakes included; with `most`, only so many."""
+    """Return the tokens of any text, including comments, newlines and unknown characters; at most the first `most`."""
     pattern, keywords = _lexer()
     found: list[Token] = []
     line, margin = 1, -1
@@ -90,7 +90,7 @@ def span_of(token: Token, file: str) -> Span:
 
 
 def after(token: Token, file: str) -> Span:
-    """Return the span of the one column just behind a token, for something that is missing."""
+    """Return the span of the one column just behind a token: the place of something that is missing."""
     return Span(file, token.end_line, token.end_column, token.end_line, token.end_column + 1)
 
 
@@ -107,7 +107,7 @@ Place = tuple[int, int]
 
 @dataclass(slots=True)
 class Branch:
-    """A node of the parse tree, from `start` to `end`; both are None for one without tokens."""
+    """A node of the parse tree: its rule `data`, its children, and its start and end (None for a node without tokens)."""
 
     data: str
     children: list[Any]
@@ -116,7 +116,7 @@ class Branch:
 
 
 class _Value(NamedTuple):
-    """An entry of the value stack. The place of an expression in brackets includes them; that of its branch does not."""
+    """An entry of the value stack. For `(x)` the place includes the brackets, while that of the branch does not."""
 
     node: Any
     start: Place | None
@@ -124,7 +124,7 @@ class _Value(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A rule. `marks`: a symbol's value is kept (`+`), inlined (`*`) or dropped (`-`); `unit`: its one value stays as it is."""
+    """A grammar rule. `marks`: each symbol's value is kept (`+`), inlined (`*`) or dropped (`-`); `unit`: one symbol, kept."""
 
     origin: str
     name: str
@@ -154,7 +154,7 @@ class Machine:
         return len(self._states)
 
     def accepts(self, *kinds: str, depth: int | None = None) -> bool:
-        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`."""
+        """Return True if tokens of these kinds, in order, can come next, here or after `pop_to(depth)`. Changes nothing."""
         states = self._states[:depth]
         for kind in kinds:
             while (action := self._table[states[-1]].get(kind)) is not None and action < 0:
@@ -169,14 +169,14 @@ class Machine:
         return True
 
     def expected(self) -> set[str]:
-        """Return the kinds of tokens that are acceptable next, without ERROR."""
+        """Return the kinds of tokens that can come next, without ERROR and the end of the file."""
         state = self._table[self._states[-1]]
         return {k for k in state if k.isupper() and k not in ("ERROR", "$END") and self.accepts(k)}
 
     def take(self, tokens: Sequence[Token], at: int = 0, stops: frozenset[str] | None = None) -> int:
-        """Consume the token at `at` and, with `stops`, those behind it, to the first that is not acceptable or in `stops`.
+        """Consume the token at `at`; with `stops`, also those behind it, up to one that is unacceptable or of a kind in `stops`.
 
-        Return the index of the first one that is left. The automaton reduces before it shifts, maybe for a token that it refuses.
+        Return the index of the first token left. If that is unacceptable, stacks stay as before it, without reductions for it.
         """
         table, states, values = self._table, self._states, self._values
         for index in range(at, at + 1 if stops is None else len(tokens)):
@@ -222,7 +222,7 @@ class Machine:
         del self._states[depth:], self._values[depth - 1 :]
 
     def finish(self) -> Branch:
-        """Return the tree. The end of the file must be acceptable."""
+        """Return the whole parse tree. Call it when the end of the file is acceptable."""
         end = Token("")
         end.type = "$END"
         self.take([end])

@@ -176,7 +176,7 @@ class Pattern(Node):
 
 
 class BadExpr(Node):
-    """Stands where an expression could not be read; its mistake has been reported, so stay silent about it."""
+    """Placeholder for an expression that could not be read. Its mistake is reported, so later stages report none for it."""
 
 
 _Plain = Name | Literal_ | String | ListExpr | Choice | Cond | Binary | Unary | Compare | Is | In | SameAs
@@ -304,7 +304,7 @@ Item = Use | Param | Fn | Let | Assert | Decl
 
 
 class Module(Node):
-    """A whole file. `broken` is true where recovery dropped something: later stages may hold back follow-up errors."""
+    """A whole file. `broken` is true if it has a syntax mistake: later stages may then hold back follow-up errors."""
 
     items: tuple[Item, ...]
     broken: bool = field(default=False, compare=False)

@@ -1,4 +1,4 @@
-"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, and remove the others and comments."""
+"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, drop the others and comments."""
 
 import re
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ LOOKALIKES = {**dict.fromkeys("“”‘’'`", '"'), "–": "-", "&": "and", "^
 
 
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
-    """Return the words of a file's tokens; report and repair lexical mistakes. `text` is the whole file."""
+    """Return the words of a file without comments; report lexical mistakes, and repair them if the intention is clear."""
     reader = _Reader([t for t in tokens if t.type != "COMMENT"], text, Words([], [], file), sink)
     reader.run()
     return reader.words
@@ -66,7 +66,7 @@ class _Reader:
                     self.words.tokens.append(token)
 
     def at(self, first: Token, last: Token | None = None) -> Span:
-        """Return the span from a token to another one."""
+        """Return the span from the first token to the last; of the first alone without `last`."""
         where = span_of(first, self.words.file)
         return where if last is None else where.to(span_of(last, self.words.file))
 
@@ -74,17 +74,17 @@ class _Reader:
         return self.raw[self.index] if self.index < len(self.raw) else None
 
     def touches(self, kind: str) -> bool:
-        """True where a token of a kind stands right behind the one that was read last."""
+        """Return True if a token of a kind stands right behind the one that was read last, without a blank."""
         following, last = self.ahead(), self.raw[self.index - 1]
         return following is not None and following.type == kind and following.start_pos == last.end_pos
 
     def report(self, where: Span, shown: str, wanted: str, *fixes: Fix) -> None:
-        """Report a spelling of another language; its line is read on as what it most likely means."""
+        """Report a spelling of another language. Its line counts as mended: unexpected tokens there are not reported."""
         self.sink.add(errors.ForeignSpelling(where, text=shown, wanted=wanted, fixes=fixes))
         self.words.mended.add(where.line)
 
     def apart(self, spelling: str, start: int, stop: int) -> str:
-        """Return a word with the blanks that separate it from the text around the place of another spelling."""
+        """Return a spelling for the place `start` to `stop` of the text, with blanks around it if it is a word and needs them."""
         if not spelling.isalpha():
             return spelling
         before, behind = self.text[start - 1 : start], self.text[stop : stop + 1]
@@ -92,7 +92,7 @@ class _Reader:
         return f" {spelling}" if before and not before.isspace() and before not in "([{" else spelling
 
     def unknown(self, first: Token, torn: set[int]) -> None:
-        """Report a run of characters that mean nothing, or read what they mean elsewhere."""
+        """Report a run of unknown characters, unless a line in `torn` has them; read `%` as `percent` does."""
         while self.touches("UNKNOWN"):
             self.index += 1
         last = self.raw[self.index - 1]
@@ -113,7 +113,7 @@ class _Reader:
         self.words.tainted.add(where.line)
 
     def percent(self, token: Token) -> bool:
-        """Read `i % 4` as `i mod 4`, and `95 %` as `95%`; return False where it can be neither."""
+        """Read `i % 4` as `i mod 4`, and `95 %` as `95%`, and report them; return False if the sign can be neither."""
         before, following = self.words.tokens[-1] if self.words.tokens else None, self.ahead()
         if before is None or before.line != token.line:
             return False
@@ -154,7 +154,7 @@ class _Reader:
                 self.words.tokens.append(token.like(kind, spelling))
 
     def turned_comparison(self, token: Token) -> None:
-        """Read `=<` as `<=`, and `=>` as what its neighbours ask for."""
+        """Report `=<`, read as `<=`, and `=>`, read as `>=`, `implies`, `->` or `:` by its neighbours."""
         sign = self.raw[self.index]
         self.index += 1
         before, following = [t.type for t in self.words.tokens[-2:]], self.ahead()
@@ -180,7 +180,7 @@ class _Reader:
         self.words.tokens.append(token.like(kind, text))
 
     def in_brackets(self) -> bool:
-        """True where a `(` of this line is open, or of a line before that ends in `(` or a comma."""
+        """Return True if a `(` is open in this line, or in lines before it that each end in `(` or a comma."""
         depth, line = 0, self.words.tokens[-1].line if self.words.tokens else None
         for token in reversed(self.words.tokens):
             if token.type == "_NL":
@@ -194,7 +194,7 @@ class _Reader:
         return False
 
     def block_comment(self, token: Token) -> None:
-        """Report `/* … */` and skip what it holds. The fix writes `#` before each of its lines."""
+        """Report `/* … */` and skip its content. The fix writes `#` before each line; none if code follows the comment."""
         start, text = token.start_pos, self.text
         stop = text.find("*/", start + 2)
         end = stop + 2 if stop >= 0 else len(text)

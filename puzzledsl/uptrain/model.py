@@ -32,7 +32,7 @@ from puzzledsl.plan.memory.stage_plan import tiles
 def prepare_training(child: PreTrainedModel, *, scales: bool) -> None:
     """Let gradients flow to every weight of a child but quantised ones; with `scales` to the scales of those, too.
 
-    The scales of experts' matrices, and of an end that serves as both, stay as they are.
+    The scales of experts' matrices and of the embedding, which may be the head, too, stay as they are.
     """
     child.requires_grad_(True)
     for holder, name, precision in quantised(child):

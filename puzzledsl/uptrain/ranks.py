@@ -152,7 +152,7 @@ def _mesh(world: int) -> DeviceMesh:
 
 
 def wait_for_the_end() -> None:
-    """Wait until rank 0 has ended."""
+    """On the other ranks: wait until rank 0 has ended, which breaks the connection."""
     try:
         dist.barrier()
     except RuntimeError:  # the connection broke

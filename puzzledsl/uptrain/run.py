@@ -58,7 +58,7 @@ MOST_PROCESSES = 4096
 def means_for(
     declaration: Uptrain, parent_dir: Path, child_dir: Path, device: torch.device, ranks: Ranks
 ) -> UptrainChoice:
-    """Return the means with which the training fits. Raises DiagnosticError (NoRoomToUptrain)."""
+    """Return the means (micro-batch, recomputing, offload) by which training fits. Raises DiagnosticError (NoRoomToUptrain)."""
     child, parent = _child_shape(child_dir), shape_of(load.load_config(parent_dir))
     dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
     here, together = this_device(device, dtype), ranks.world // ranks.nodes
@@ -83,7 +83,7 @@ def _child_shape(directory: Path) -> Shape:
 
 
 def chosen(sizes: UptrainSizes, device: Device) -> UptrainChoice | None:
-    """Return what the plan chooses; None if nothing fits."""
+    """Return the plan's choice of means; None if none fits. On a CPU, `micro_blocks` is 0: as many as reach full speed."""
     plan, choice = uptrain_plan(sizes, device)
     if not _fits(plan, device):
         return None
@@ -96,12 +96,12 @@ def chosen(sizes: UptrainSizes, device: Device) -> UptrainChoice | None:
 
 
 def _fits(plan: StagePlan, device: Device) -> bool:
-    """True if the plan fits; on a CPU, where it is the whole of the free memory that ends a process, into all of that."""
+    """True if the plan fits: into a GPU's usable memory and the host's; or into a CPU's free memory, all of which may be used."""
     return plan.fits(device) if device.is_gpu else plan.peak_bytes <= device.memory_bytes
 
 
 def in_words(means: UptrainChoice) -> str:
-    """Return what is done, in words; an empty text if nothing is."""
+    """Return what is done to save memory, in words; an empty text if nothing is."""
     words = {
         "layers are computed twice": means.recompute,
         "the child's weights, gradients and moments are in the host's memory": means.offload,
@@ -248,7 +248,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
     trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
     five times since), so they are never worse there than the child that came in; with `keep = last` they are those after the
-    last step, whatever they are worth.
+    last step, even if these are worse.
 
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.
@@ -305,7 +305,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
 
 
 def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
-    """So many blocks behind those that pieces, scores and healing read; the first ones where the text is too short.
+    """Return `count` blocks behind those that pieces, scores and healing read; the first ones if the text is too short.
 
     A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
     """
@@ -356,7 +356,7 @@ def _data(program: Program, declaration: Uptrain) -> Data:
 
 
 def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progress: Progress) -> Uptrain:
-    """The declaration with the dtype of matrix products settled: one that is left out depends on the machine, rank 0's."""
+    """Return the declaration with a dtype of matrix products; if it names none, the faster one that is safe on rank 0."""
     bf16 = ranks.broadcast(in_bf16(device, declaration.dtype))
     dtype: Literal["bf16", "fp32"] = "bf16" if bf16 else "fp32"
     why = "as the program says" if declaration.dtype else f"the fastest that is safe on this {device.type}"
@@ -373,7 +373,7 @@ def _digest(declaration: Uptrain, blocks: TokenRows, parent_dir: Path, child_dir
 
 
 def _learned(blocks: TokenRows) -> dict[str, int]:
-    """The number of positions that losses counted, where they did not count all."""
+    """Return `learned_tokens`, the number of positions that losses counted; {} where they counted all."""
     if not blocks.masked:
         return {}
     step = max(1, LEARNED_TOKENS // blocks.context)

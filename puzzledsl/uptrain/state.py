@@ -60,7 +60,7 @@ class Store:
 
     @torch.no_grad()
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """Load a set's values into these of its tensors. Raises DiagnosticError (UnfinishedWorkDamaged)."""
+        """Load the set `key` into the tensors `into`, by name. Raises DiagnosticError (UnfinishedWorkDamaged)."""
         if (present := self._checked(key)) is None:
             path = self.folder / f"{key}.json"
             raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
@@ -130,7 +130,7 @@ STATE, BEST = "state", "best"
 
 
 class TrainingState(Record):
-    """All state that changes while training, and the store of the last and the best one."""
+    """All state that changes in training: weights and moments; and the store of the last state and of the best weights."""
 
     model: nn.Module
     optimizer: torch.optim.AdamW

@@ -39,8 +39,8 @@ def micro_batches(ids_GT: Tensor, learned_GT: Tensor | None, micro: int, ranks: 
     """Return this process's micro-batches of a step, each with its share of the positions that count in the whole step.
 
     So the step's losses are means over all positions that count, however they are spread over blocks and processes. `learned_GT`:
-    bool, or None where all count. Every process gets the same number: micro-batch i belongs to rank i mod world, one that only
-    keeps a process in step with the others has share 0.
+    the positions that count, bool; None: all. `micro`: most blocks of one. Micro-batch i belongs to rank i mod world. Every
+    process gets the same number of them: extra ones of share 0 keep a process in step with the others.
     """
     blocks = len(ids_GT)
     micro = max(1, min(micro, -(-blocks // ranks.world)))
@@ -60,9 +60,9 @@ BETAS, EPSILON = (0.9, 0.95), 1e-8
 EVALUATIONS, EVALUATION_STEPS = 5, 4
 """Held-out evaluations after the one at the start, at least so many steps apart."""
 RATE_PER_NAT = 5e-4
-"""Peak of the learning rate by the child's KL at the start: steps as large as a far child needs drive a near one away."""
+"""Peak learning rate for each nat of the child's KL at the start. Steps as large as a far child needs drive a near one away."""
 FORWARDS_A_STEP = 4
-"""Forward passes in the time of a step: the parent's, the child's, and its backward pass. An evaluation is the child's."""
+"""Time of a step in forward passes: the parent's, the child's, and two for its backward pass. An evaluation takes one."""
 CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
@@ -80,7 +80,7 @@ def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
 
 
 PLAIN = UptrainChoice(0, recompute=False, offload=False)
-"""Nothing is spent to save memory; 0 blocks at a time are as many as a device needs for its speed."""
+"""Choice that saves no memory. `micro_blocks` 0 stands for as many blocks as a device needs for its full speed."""
 
 
 def cure(choice: UptrainChoice) -> str:
@@ -168,7 +168,7 @@ class Trainer:
         return done
 
     def step(self, step: int) -> dict[str, float]:
-        """One optimiser step over `batch` blocks: its FIGURES. It waits for the device once, before the weights change."""
+        """Take optimiser step `step`, from 0, and return its FIGURES. Raises DiagnosticError: LossDiverged, weights unchanged."""
         size = self.declaration.batch
         rows = slice(step * size, (step + 1) * size)
         totals = self._gradients(self.train_NT[rows], self.train_NT.learned(rows))
@@ -209,7 +209,7 @@ class Trainer:
         return ids_BT, learned_M
 
     def _backward(self, batch: MicroBatch) -> model.Losses:
-        """Add the gradient of these blocks' share times their mean losses; sharding divides a sum by the processes."""
+        """Add the gradient of loss * share * world (sharding divides sums by `world`); return the micro-batch's mean losses."""
         ids_BT, learned_M = self._on_device(batch)
         with self._autocast:
             target = self.teacher(ids_BT, self.declaration.cosine != 0)

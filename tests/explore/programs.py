@@ -31,5 +31,4 @@ def desk_of(folder: Path, text: str = VARIED) -> Desk:
 
 
 def sheet_of(folder: Path, search: str = "best", text: str = VARIED) -> Sheet:
-    """One search of it."""
     return desk_of(folder, text).sheet(search)

@@ -31,13 +31,15 @@ def test_every_statement_is_there_once_with_its_bounds(sheet: Sheet) -> None:
     ]
 
 
-def test_a_slider_goes_to_twice_its_bound(sheet: Sheet) -> None:
+def test_a_slider_goes_to_twice_its_bound(sheet: Sheet, tmp_path: Path) -> None:
     by_text = {b.written: b for b in sheet.bounds.values()}
     counts = by_text["4"].grid
     assert [counts.number(i) for i in range(counts.last + 1)] == [*map(str, range(9))]
     speed = by_text["speedup"].grid
     assert (speed.number(0), speed.number(speed.last)) == ("0.00", "2.60")
     assert speed.number(speed.nearest(Fraction(13, 10))) == "1.30"
+    halves = sheet_of(tmp_path, text=VARIED.replace("count(attention", "0.5 * count(attention"))
+    assert [b.grid.step < 1 for b in halves.bounds.values() if b.written == "4"] == [True]
 
 
 @pytest.mark.parametrize("text", ["1.4", "1.4GiB", "fast", "", "-1x", "1..2x", "1" * 400 + "x"])

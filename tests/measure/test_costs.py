@@ -10,7 +10,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import CannotRealise, SeveralGpus
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
-from puzzledsl.measure import estimate
+from puzzledsl.measure import estimate, place
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.errors import NoSuchDevice, NoWorkload
 from puzzledsl.measure.place import device_of
@@ -36,7 +36,6 @@ def scenario(name, on, batches=(1,)) -> nodes.Scenario:
 
 
 def program(base, *, batches=(2,), memory=None, ffn=FFN) -> nodes.Program:
-    """A scenario that is measured and one of a table."""
     places = {"here": hardware(memory_bytes=memory), "t": hardware("t", nodes.TableHardware(path="t.csv"))}
     scenarios = {"chat": scenario("chat", "here", batches), "far": scenario("far", "t")}
     made = make_program(base, model=SIZES, ffn=ffn)
@@ -74,7 +73,6 @@ def test_every_alternative_of_every_layer_has_its_cost(tmp_path):
 
 
 def rounds_in(base) -> list[bytes]:
-    """The rounds that are kept, by their seeds."""
     return [path.read_bytes() for path in sorted((base / "work").glob("*.rounds.*.json"))]
 
 
@@ -95,14 +93,16 @@ def test_interrupted_measuring_goes_on(tmp_path):
     assert len(progress.named("measure_check")) == 3
 
 
-def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, few_rounds):
+def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, few_rounds, monkeypatch):
     shape = program(tmp_path, batches=()).parents["p"].shape
     sizes = [a.size(shape).params for a in (ATTENTION[0], FFN[0])]
     weights = 4 * (2 * shape.vocab * shape.hidden + shape.hidden + shape.layers * sum(sizes))
     cache = shape.layers * 30 * 2 * 2 * 32 * 4
-    table = measure(tmp_path, program(tmp_path, batches=(), memory=weights + 3 * cache))
-    assert [c.batch for c in table.scenarios["chat"]] == [1, 2]
-    assert {c.capacity_bytes for c in table.scenarios["chat"]} == {weights + 3 * cache}
+    for tokens, batches in (48, [1, 2]), (1, [1]):  # of a pass over prompts; one prompt has 24
+        monkeypatch.setitem(place.AUTO_PREFILL_TOKENS, "cpu", tokens)
+        table = measure(tmp_path, program(tmp_path, batches=(), memory=weights + 3 * cache))
+        assert [c.batch for c in table.scenarios["chat"]] == batches
+        assert {c.capacity_bytes for c in table.scenarios["chat"]} == {weights + 3 * cache}
     assert refused(measure, tmp_path, program(tmp_path, batches=(), memory=weights)).kind == NoWorkload
 
 

@@ -21,7 +21,6 @@ search better of best { minimize kl, refine = measured(2) }
 frontier far of better = sweep(chat.throughput, 1.2x..1.6x, points: 2)
 eval early of last = tasks("items.jsonl") { data = corpus, full = last + final }
 """
-"""Declarations before what they read."""
 
 
 def test_every_task_comes_after_those_it_needs(tmp_path: Path) -> None:

@@ -61,8 +61,6 @@ def quick(count: int, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Instance:
-    """The arguments of `solve_search`."""
-
     program: nodes.Program
     costs: CostTable
     scores: dict[str, ScoreTable]
@@ -111,7 +109,6 @@ def alike(instance: Instance) -> Instance:
 
 
 def measured(instance: Instance) -> Instance:
-    """The same with a score that was measured."""
     method = nodes.ReplaceOne(metric="kl_divergence")
     score = instance.program.scores["kl"].model_copy(update={"method": method})
     program = instance.program.model_copy(update={"scores": {"kl": score}})
@@ -119,7 +116,6 @@ def measured(instance: Instance) -> Instance:
 
 
 def at(line: int) -> nodes.Where:
-    """A place in the source."""
     return nodes.Where(file="t.pzl", line=line, column=3, end_line=line, end_column=20, text=f"line {line}")
 
 
@@ -152,7 +148,6 @@ def require(
 
 
 def chat(metric: Any) -> MetricTerm:
-    """A metric of scenario `chat`."""
     return MetricTerm(scenario="chat", metric=metric)
 
 

@@ -26,15 +26,15 @@ Need = Literal["needed", "allowed", "none"]
 
 
 class Declared(Record, eq=False):
-    """A declaration that is lowered."""
+    """A declaration that is being lowered."""
 
     ctx: Context
     symbol: Symbol
-    of: Symbol | None = None  # what it builds on
+    of: Symbol | None = None  # the declaration after its `of` or `on`
 
     @property
     def decl(self) -> tree.Decl:
-        """Its tree."""
+        """The tree of the declaration."""
         assert isinstance(self.symbol.item, tree.Decl)
         return self.symbol.item
 
@@ -60,7 +60,7 @@ class Declared(Record, eq=False):
             self.ctx.missing(self.symbol.span, self.thing, what, help)
 
     def check_parts(self, value: Need | None = None, body: Need | None = None, example: str = "") -> None:
-        """Report a missing or superfluous `of …`, `= …` or `{ … }`: by the kind, or by `value`, `body` and `example`."""
+        """Report a missing or misplaced `= …` or `{ … }`, a misplaced `of …`. `value` and `body` override what the kind needs."""
         decl, kind = self.decl, self.kind
         value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
         required = kind.value is None or any(each.value is REQUIRED for each in kind.settings.values())
@@ -79,7 +79,7 @@ class Declared(Record, eq=False):
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
     def target(self, *kinds: str) -> Symbol | None:
-        """Return what stands after `of` or `on`, of a kind it can build on or of `kinds`; None, reported, if that is wrong."""
+        """Return the declaration after `of` or `on`; None, reported, if it is wrong. `kinds`: those allowed, if not the usual."""
         ctx, symbol, decl, preposition = self.ctx, self.symbol, self.decl, self.kind.preposition
         kinds, named = kinds or self.kind.targets, decl.target
         if named is None:
@@ -114,7 +114,7 @@ class Declared(Record, eq=False):
         return found, sections
 
     def section(self, name: str, section: tree.Section | None, scope: Scope | None = None) -> Settings:
-        """Return the settings of its section `name`, which may be misspelt or not there. Its `let`s are its own."""
+        """Return the settings of its section `name`; `section` is None if it is not written. Its `let`s hold inside it alone."""
         inner, place = ((scope or Scope(self.symbol.file)).inner(), section.name if section else self.symbol)
         found = Settings(self.ctx, f"`{name}`", place.span, self.kind.sections[name].settings)
         if section is not None:
@@ -133,7 +133,7 @@ class Declared(Record, eq=False):
         return reading.from_call(self.ctx, call, self.kind.value.calls[call.name])
 
     def tasks(self) -> tuple[str, ...]:
-        """Return the files of the `tasks(…)` right of its `=`; none where that is wrong."""
+        """Return the files of the `tasks(…)` right of its `=`; empty if there is no such call or it is wrong."""
         call = self.ctx.attempt(self.call)
         if call is None:
             return ()
@@ -142,7 +142,7 @@ class Declared(Record, eq=False):
         return tuple(files.read("path"))
 
     def only_data(self, settings: Settings, required: bool) -> str | None:
-        """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
+        """Return the name of the data set in `data`, or the file's only one, or None. `required`: report if there are several."""
         if settings.has("data"):
             found = settings.symbol("data")
         else:
@@ -154,7 +154,7 @@ class Declared(Record, eq=False):
         return None if found is None else self.ctx.name_of(found)
 
     def scope_about(self, info: SpaceInfo) -> Scope:
-        """Return the scope of a declaration about a space, and record both for editors."""
+        """Return the scope, with `layers`, `attention` and so on, of a declaration about a space. Record both in the context."""
         self.ctx.infos[self.symbol] = info
         one, layers = Fraction(1), info.all_layers
         active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
@@ -172,7 +172,7 @@ class Declared(Record, eq=False):
 
 
 def lowering(read: Callable[[Declared], object]) -> Lower:
-    """Return the lowering that checks the parts of a declaration and what it builds on, and reads the rest by `read`."""
+    """Return a lowering that checks a declaration's parts and its `of`, and calls `read`. It gives None if `of` is wrong."""
 
     def lower(ctx: Context, symbol: Symbol) -> object:
         declared = Declared(ctx, symbol)
@@ -193,7 +193,7 @@ def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
 def from_body(
     found: Settings, decl: tree.Decl | tree.Section, scope: Scope, names: Sequence[str] = ()
 ) -> dict[str, tree.Section]:
-    """Enter the settings of a body; return its sections. Other statements are reported. `let`s go into `scope`."""
+    """Enter a body's settings in `found`, its `let`s in `scope`; return its sections among `names`. Report other statements."""
     ctx, thing, table = found.ctx, found.thing, found.table
     found.quiet_about_missing = scope.file.is_damaged(decl.span)
     targets = (s.target for s in decl.body or () if isinstance(s, tree.Assign))
@@ -233,7 +233,7 @@ def shared_statement(ctx: Context, statement: tree.Stmt, scope: Scope, thing: st
 
 
 def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
-    """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
+    """Report a statement that the body of `thing` cannot have, unless a syntax error may have put it there."""
     if ctx.file_of(statement.span).is_damaged(statement.span):
         return
     span, help = statement.span, ""
@@ -270,7 +270,7 @@ def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
 
 
 def _failing(ctx: Context, condition: tree.Expr, scope: Scope) -> tuple[Span, str]:
-    """The part that is false, and its sides' values."""
+    """Return the span of the first part of an `and` that is false, and a label with the values of its sides."""
     while isinstance(condition, tree.Binary) and condition.op == "and":
         left = ctx.value(condition.left, scope)
         condition = condition.right if left == values.Boolean(True) else condition.left

@@ -1,4 +1,4 @@
-"""`parent`, a checkpoint, whose config.json gives its shape, or a literal; and `data`: texts, and mixes of them."""
+"""Lowering of `parent`, a checkpoint with a config.json or a literal shape, and of `data`, texts and mixes of them."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -30,7 +30,7 @@ from puzzledsl.syntax import tree
 
 
 def lower_parent(parent: Declared) -> nodes.Parent:
-    """`parent p = hf(…)` or `shape(…)`."""
+    """Lower `parent p = hf(…)` or `shape(…)`."""
     call = parent.call()
     if call.name == "shape":
         of_shape: dict[str, Any] = {"shape": read_shape(parent.ctx, call), "computation": USUAL}
@@ -44,7 +44,7 @@ def lower_parent(parent: Declared) -> nodes.Parent:
 
 
 def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tuple[Shape, Computation]:
-    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
+    """Return a checkpoint's shape and computation: the shape as written, checked against config.json, or else read from it."""
     ctx, computation, found = settings.ctx, USUAL, None
     try:
         if content := config_content(symbol.file.path.parent / id / "config.json"):
@@ -128,7 +128,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
 
 
 def _state(settings: Settings, family: Family) -> StateShape:
-    """Return the sizes of `mixer: mamba2(…)` or `delta_net(…)`."""
+    """Return the sizes of `mixer: mamba2(…)` or `delta_net(…)`. Refuse a mixer that the family does not have."""
     entry, setting, ctx = settings.entries["mixer"], settings.known("mixer"), settings.ctx
     call = read_call(ctx, entry.expr, entry.scope, setting)
     if "mixer" not in family.takes:
@@ -143,11 +143,11 @@ def _state(settings: Settings, family: Family) -> StateShape:
 
 
 Shares = dict[str, tuple[nodes.MixPart, Fraction]]
-"""Parts by name, each with its share so far."""
+"""Name of a text -> its part of a mix, and its share in what is added up so far."""
 
 
 def lower_data(data: Declared) -> nodes.Data:
-    """`data d = text(…)`, `mix(…)`, or another text."""
+    """Lower `data d = text(…)`, `mix(…)`, or another text."""
     return nodes.Data(**data.head(), source=_called(data.ctx, data.call()))
 
 
@@ -212,7 +212,7 @@ def _weighted(
 
 
 def _added(weighted: Iterable[tuple[nodes.Data, Fraction]]) -> Shares:
-    """Return the parts of a mix, each once, with their shares: of a text that is a mix itself, those of its parts."""
+    """Return the texts of a mix, each once, with their shares. A mix inside the mix is replaced by its own texts."""
     shares: Shares = {}
     for data, weight in weighted:
         if isinstance(data.source, nodes.MixData):
@@ -226,7 +226,7 @@ def _added(weighted: Iterable[tuple[nodes.Data, Fraction]]) -> Shares:
 
 
 def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:
-    """The parts with any share, their weights the smallest whole numbers in these proportions."""
+    """Return the parts whose share is above 0. Their weights are the smallest whole numbers in the shares' proportions."""
     kept = [(part, share) for part, share in shares.values() if share]
     scale = lcm(*(share.denominator for _, share in kept))
     whole = [(part, int(share * scale)) for part, share in kept]

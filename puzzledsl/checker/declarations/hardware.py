@@ -1,4 +1,4 @@
-"""`hardware` and `scenario`."""
+"""Lowering of `hardware` and `scenario`."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
-    """`hardware h = PROFILE(…)`, `measured(…)`, `table(…)`, a literal block, or `hardware h of g { … }`."""
+    """Lower `hardware h = PROFILE(…)`, `measured(…)`, `table(…)`, a literal block, or `hardware h of g { … }`."""
     hardware = Declared(ctx, symbol)
     decl = hardware.decl
     call = None if decl.value is None else hardware.call()
@@ -48,7 +48,7 @@ def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
 
 
 def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware:
-    """`measured(engine: llama_cpp, dtype: q8_0, threads: 4)`."""
+    """Lower `measured(engine: llama_cpp, dtype: q8_0, threads: 4)`."""
     engine = ENGINES[settings.read("engine")]
     spec = settings.sound(lower(settings, nodes.MeasuredHardware, dtype=settings.read("dtype", engine.dtype)))
     if spec.gpus > 1:
@@ -71,7 +71,7 @@ def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware:
 
 
 def _changed(hardware: Declared, base: Symbol | None, call: Constructed | None) -> Spec:
-    """Read a profile derived from `base`: the call's arguments and the body's settings override it."""
+    """Return `base`, if any, changed by the call's arguments and the body's settings. Refuse to change what is no profile."""
     ctx = hardware.ctx
     below = ctx.lower(base, nodes.Hardware) if base is not None else None
     old = None if below is None else below.spec
@@ -96,7 +96,7 @@ def _changed(hardware: Declared, base: Symbol | None, call: Constructed | None) 
 
 
 _FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibration_error"}
-"""Settings that say what a profile's constants were fitted to, and their fields."""
+"""Setting -> its IR field, of those that say what a profile's constants were fitted to."""
 
 
 def _profile(
@@ -105,7 +105,7 @@ def _profile(
     sections: Mapping[str, tree.Section],
     old: nodes.RooflineHardware | None,
 ) -> nodes.RooflineHardware:
-    """Return a profile, and report figures that contradict each other."""
+    """Return the profile of these settings and, for those not written, of `old`. Report figures that contradict each other."""
     peak, shares = (hardware.section(n, sections.get(n)) for n in ("peak", "efficiency"))
     peaks = dict(old.flop_per_s) if old else {}
     peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
@@ -136,7 +136,7 @@ def _profile(
 def _dtypes(
     settings: Settings, peaks: Mapping[str, Fraction], old: nodes.RooflineHardware | None, name: str
 ) -> dict[str, Any]:
-    """Return the number types of the profile. Report one that the hardware cannot compute in."""
+    """Return IR field -> number type, as written, else as in `old`. Report a type of matrix products without a peak."""
     usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
     words = {key: known for key, known in settings.table.items() if known.noun == "dtype"}
     found = {k: settings.read(k, getattr(old, w.name, w.value and usual)) for k, w in words.items()}
@@ -153,7 +153,7 @@ def _dtypes(
 
 
 def lower_scenario(scenario: Declared) -> nodes.Scenario:
-    """`scenario s on h = batch(256, 128 -> 1024)`, or `traffic(2 req/s, 256 -> 128)`."""
+    """Lower `scenario s on h = batch(256, 128 -> 1024)`, or `traffic(2 req/s, 256 -> 128)`."""
     call = scenario.call()
     settings = scenario.arguments(call)
     if call.name == "traffic":
@@ -168,7 +168,7 @@ def lower_scenario(scenario: Declared) -> nodes.Scenario:
 
 
 def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
-    """Return the fields of `traffic(…)`: its mean request, and the numbers of sequences to time where costs are measured."""
+    """Return a scenario's fields by `traffic(…)`: also the mean request, and as `batches` the numbers of sequences to time."""
     settings.need("rate", *(() if settings.has("lengths") else ("tokens",)))
     requests: tuple[tuple[int, int], ...] = settings.read("tokens", (), _requests)
     if settings.has("lengths") and settings.has("tokens"):
@@ -192,22 +192,22 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
 
 
 EACH = 8
-"""Numbers of sequences up to which each is timed: engines compute tokens in fours or twos, and the rest one by one. In llama.cpp
+"""Every number of sequences up to this is timed: engines compute tokens in fours or twos, and the rest one by one. In llama.cpp
 a step of three takes as long as one of four (SmolLM2, `q8_0` and `iq4_nl`)."""
 
 
 def timed_numbers(most: int) -> tuple[int, ...]:
-    """Return the numbers of running sequences to time, up to the most: each of the first ones, then two to an octave."""
+    """Return the numbers of running sequences to time: 1 to EACH, then 12, 16, 24, 32 and so on below `most`, and `most`."""
     later = {size << power for size in (2, 3) for power in range(2, most.bit_length())}
     return tuple(sorted({n for n in {*range(1, EACH + 1), *later} if n < most} | {most}))
 
 
 SPREAD = 64
-"""Requests that stand for evenly spread lengths; 27 steps on the other side, every pair of places comes once."""
+"""Requests that stand for evenly spread lengths. Outputs go in steps of 27, coprime to this, to be unrelated to prompts."""
 
 
 def _requests(settings: Settings) -> tuple[tuple[int, int], ...]:
-    """Return the request of `256 -> 128`, or those of `64..512 -> 16..256`: lengths spread evenly, each side by itself."""
+    """Return SPREAD requests (prompt, output): alike for `256 -> 128`, each side spread evenly for `(64..512) -> (16..256)`."""
     (low, high), (least, most) = _sides(settings, _from_to)
     ends = (low, high), (least, most)
     prompts, outputs = ([a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ends)
@@ -215,7 +215,7 @@ def _requests(settings: Settings) -> tuple[tuple[int, int], ...]:
 
 
 def _from_to(ctx: Context, value: Value, *place: Any) -> tuple[int, int]:
-    """Return both ends of a number of tokens, or of a range of them."""
+    """Return both ends of a range of token numbers; a single number is both. `place`: the other arguments of `as_whole`."""
     ends = (value.low, value.high) if isinstance(value, RangeValue) else (value, value)
     low, high = (as_whole(ctx, end, *place) for end in ends)
     if low > high:
@@ -234,7 +234,7 @@ def _batches(settings: Settings) -> tuple[int, ...]:
 
 
 def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:
-    """Return both sides of `->`, read as numbers of tokens."""
+    """Return the prompt and the output of `128 -> 1024`, each as `read(ctx, value, span, what, 1, MAX_TOKENS)` gives it."""
     ctx, ends, scope = settings.ctx, settings.entries["tokens"].expr, settings.entries["tokens"].scope
     if isinstance(ends, tree.BadExpr):
         raise Refused

@@ -1,4 +1,4 @@
-"""`judge taste of p = tasks(…) { data = … }`, and what requirements on its figures become: `require taste.kl <= 0.05`."""
+"""Lowering of `judge taste of p = tasks(…) { data = … }`, and of requirements on its figures: `require taste.kl <= 0.05`."""
 
 from fractions import Fraction
 from typing import NoReturn
@@ -40,14 +40,14 @@ SumOfDrops = Mistake(
 
 
 def lower_judge(judge: Declared) -> nodes.Judge:
-    """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
+    """Lower `judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
     tasks = judge.tasks()
     settings, _ = judge.body()
     return settings.sound(lower(settings, nodes.Judge, **judge.head(), tasks=tasks))
 
 
 def judged_requirement(ctx: Context, comparison: values.Comparison, because: str) -> nodes.LinearRequirement:
-    """Return a bound on a judged figure as a requirement whose sum is not known yet. Refuse what measuring cannot decide."""
+    """Return a bound on a judged figure as a requirement whose sum `predicted` fills in. Refuse one that is out of range."""
     key = is_judged(comparison.left)
     assert key is not None, "the caller found one"
     alone = comparison.left.terms == {key: 1}
@@ -85,7 +85,7 @@ def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
 
 
 def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> None:
-    """Report a bound on a sum of drops in accuracy, which do not add up to a child's."""
+    """Report each score of `accuracy` in a bounded sum: drops in accuracy do not add up to that of a child."""
     for key in value.terms:
         score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
         if score is not None and getattr(score.method, "metric", "") == "accuracy":
@@ -95,9 +95,9 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
 def predicted(
     ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search, measures: bool
 ) -> nodes.Search | None:
-    """Return a search whose judged requirements bound the sum of a KL score, its goal's or its space's; it measures children.
+    """Return `node` with judged requirements that bound a KL score, its goal's or another of the space, and with a `refine`.
 
-    None, reported, where there is none. `measures`: False where the search says `refine = none`.
+    None, reported, if there is no such score, or if `measures` is False, which it is for `refine = none`.
     """
     judged = [r for r in node.requirements if isinstance(r, nodes.LinearRequirement) and r.judged]
     if not judged:

@@ -1,4 +1,4 @@
-"""`search s of w { … }`, of another search, and `frontier f of s = sweep(…)`.
+"""Lowering of `search s of w { … }`, of a space or another search, and of `frontier f of s = sweep(…)`.
 
 `prefer EXPR` maximises EXPR after the objective (`prefer -chat.latency` minimises the latency); a statement about a layer
 counts as 1 where it holds.
@@ -38,7 +38,7 @@ MAX_SOLUTIONS = 10_000
 
 
 def lower_search(search: Declared) -> nodes.Search | None:
-    """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
+    """Lower a search of a space, or one that changes another search. None if it has no goal, or its space is faulty."""
     ctx, symbol, of = search.ctx, search.symbol, search.of
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else searched_space(ctx, of)
@@ -58,7 +58,7 @@ def lower_search(search: Declared) -> nodes.Search | None:
 
 
 def _refine(settings: Settings) -> nodes.Refine | None:
-    """`refine = measured(24)` or `none`."""
+    """Read `refine = measured(24)`; None for `refine = none`."""
     ctx, entry, takes = settings.ctx, settings.entries["refine"], settings.known("refine")
     call = read_call(ctx, entry.expr, entry.scope, takes)
     form = takes.calls[call.name]
@@ -69,7 +69,7 @@ def _refine(settings: Settings) -> nodes.Refine | None:
 
 
 def searched_space(ctx: Context, search: Symbol) -> Symbol | None:
-    """The space a search is about, through `of` other searches; None where it cannot be told."""
+    """Return the space that a search is of, directly or by way of other searches; a space is its own. None if it is unknown."""
     seen: set[Symbol] = set()
     while search.kind == "search" and search not in seen:
         seen.add(search)
@@ -96,7 +96,7 @@ class _Body:
     solutions: tuple[int, int] | None = None
 
     def node(self, base: nodes.Search | None, **given: Any) -> nodes.Search | None:
-        """The whole search; None, reported, where it has no goal."""
+        """Return the search's node, with what it inherits of `base`; None, reported, without a goal or a score for its judge."""
         objective = self.objective or ((base.sense, base.objective) if base else None)
         if objective is None:
             if self.objective_at is None:
@@ -125,7 +125,7 @@ class _Body:
         return judge.predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
 
     def _sustained(self, search: nodes.Search) -> Iterator[nodes.LinearRequirement]:
-        """Yield what traffic that a search mentions requires: it is sustained, and less than that where percentiles are asked."""
+        """Yield requirements by traffic in the search: `max_rate >= rate`, and for percentiles a bound on `utilisation`."""
         terms = [term for term in terms_of(search) if isinstance(term, nodes.MetricTerm)]
         for name in dict.fromkeys(term.scenario for term in terms):
             traffic = self.ctx.need(self.ctx.taken[name], nodes.Scenario).traffic
@@ -148,7 +148,7 @@ class _Body:
                     yield requirement
 
     def read(self, statement: tree.Stmt, scope: Scope, in_for: bool) -> None:
-        """Lower one statement."""
+        """Lower one statement. `in_for`: it is in a `for`, which takes requirements, `let`s and assertions alone."""
         match statement:
             case tree.Require():
                 self._require(statement, scope, in_for)
@@ -251,7 +251,7 @@ class _Body:
         self.preferences.append(preference)
 
     def _goal(self, value: Value, span: Span, keyword: str) -> values.Symbolic:
-        """Sum that a goal optimises; what is no amount, or nothing the search decides, is refused."""
+        """Return the sum that a goal optimises; a throughput loses its factor. Refuse constants and what is no amount."""
         ctx = self.ctx
         if isinstance(value, values.Conjunction | values.Formula | values.Boolean | values.Matches):
             raise ctx.wrong(
@@ -309,7 +309,7 @@ class _Body:
 
 
 def lower_frontier(frontier: Declared) -> nodes.Frontier | None:
-    """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
+    """Lower `frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
     ctx, of = frontier.ctx, frontier.of
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None

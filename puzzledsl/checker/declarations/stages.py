@@ -1,4 +1,4 @@
-"""`bld`, `uptrain`, `eval` and `export`, and `score` with its `runs` (consecutive layers dropped together) and `healed`."""
+"""Lowering of `bld`, `uptrain`, `eval`, `export` and `score`, with its `runs` (consecutive layers dropped together)."""
 
 import math
 from fractions import Fraction
@@ -23,15 +23,15 @@ from puzzledsl.ir.facts import can_drop
 from puzzledsl.syntax import tree
 
 SHORT_RUN, SHORT_PEAK, LONG_PEAK, WARMUP = 64 * 1024, 2e-4, 1e-4, 0.05
-"""An uptraining of fewer tokens than this has the first peak: of 12 Ki tokens it made the better child (docs/science.md). The
-second is what is usual for long distillations; 48 Ki tokens did well with it."""
+"""Uptrainings of fewer than SHORT_RUN tokens have the learning rate SHORT_PEAK, which made the better child of 12 Ki tokens
+(docs/science.md), others LONG_PEAK, usual for long distillations (48 Ki tokens did well with it). WARMUP: share of the steps."""
 STEP_FACTOR = 85
-"""Tokens of a step, squared, by tokens of the run: 1 Ki tokens a step where there are 12 Ki (docs/science.md)."""
+"""Square of the tokens a step, divided by the tokens of the run: steps of 1 Ki tokens in a run of 12 Ki (docs/science.md)."""
 MAX_WEIGHT = 10**6
 
 
 def lower_bld(bld: Declared) -> nodes.Bld:
-    """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
+    """Lower `bld b of w { train = attention + ffn, tokens = 1B, … }`."""
     settings, _ = bld.body()
     mode, sub_blocks = settings.read("train", ("decoupled", SUB_BLOCKS), _train)
     rate = settings.read("lr", nodes.Schedule(peak=1e-4, warmup=0.01), _schedule)
@@ -41,7 +41,7 @@ def lower_bld(bld: Declared) -> nodes.Bld:
 
 
 def _train(settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
-    """`attention + ffn`, `attention * ffn`, or one of them."""
+    """Read `train`: return the mode and the sub-blocks of `attention + ffn`, `attention * ffn`, `attention` or `ffn`."""
     ctx, expr = settings.ctx, settings.entries["train"].expr
     match expr:
         case tree.Name(text="attention" | "ffn" as only):
@@ -59,7 +59,7 @@ def _train(settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[S
 
 
 def _schedule(settings: Settings) -> nodes.Schedule:
-    """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
+    """Read `lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
     ctx, takes, place = settings.ctx, settings.known("lr"), settings.place("lr")
     value = settings.call("lr")
     if isinstance(value, Quantity):
@@ -74,7 +74,7 @@ def _schedule(settings: Settings) -> nodes.Schedule:
 
 
 def lower_uptrain(uptrain: Declared) -> nodes.Uptrain:
-    """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
+    """Lower `uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
     settings, _ = uptrain.body()
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
@@ -98,13 +98,13 @@ def lower_uptrain(uptrain: Declared) -> nodes.Uptrain:
 
 
 def batch_of(tokens: int, context: int) -> int:
-    """Sequences a step where the program does not say: steps and tokens a step grow alike, both with the root of the budget."""
+    """Return the default sequences a step, a power of two. Steps and tokens a step both grow with the root of the budget."""
     sequences = math.sqrt(STEP_FACTOR * tokens) / context
     return 1 if sequences <= 1 else 2 ** round(math.log2(sequences))
 
 
 def _loss(settings: Settings) -> dict[str, float]:
-    """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
+    """Read `loss`, a sum such as `1 * kld + 0.5 * cosine`: return the weight of each loss, 0 for one that is left out."""
     ctx, expr = settings.ctx, settings.entries["loss"].expr
     weights = dict.fromkeys(("kld", "cosine", "lm"), 0.0)
     for part in reading.summands(expr):
@@ -116,7 +116,7 @@ def _loss(settings: Settings) -> dict[str, float]:
 
 
 def _weighted(part: tree.Expr, settings: Settings) -> tuple[str, float]:
-    """A loss and its weight: `0.5 * cosine`."""
+    """Return the loss and the weight of a summand such as `0.5 * cosine`; a loss alone has weight 1."""
     ctx, known, scope = settings.ctx, settings.known("loss"), settings.entries["loss"].scope
     factor, word = None, part
     if isinstance(part, tree.Binary) and part.op == "*":
@@ -134,11 +134,11 @@ def _weighted(part: tree.Expr, settings: Settings) -> tuple[str, float]:
     return loss, float(amount)
 
 
-SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
+SHORTEST, LONGEST = 2, 8  # layers of a run: the least allowed, and the most in examples of messages
 
 
 def lower_score(score: Declared) -> nodes.Score | None:
-    """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
+    """Lower `score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`; None if its bld is faulty."""
     ctx, of, call = score.ctx, score.of, score.call()
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
     settings, place, is_table = score.arguments(call), score.decl.target, call.name == "table"
@@ -175,7 +175,7 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
 
 
 def _metric(settings: Settings) -> dict[str, Any]:
-    """The metric, and its tasks where it has them."""
+    """Read `metric`: return the node's fields with the metric's name and, of `accuracy`, its task files."""
     entry, takes = settings.entries["metric"], settings.known("metric")
     call = reading.read_call(settings.ctx, entry.expr, entry.scope, takes)
     arguments = reading.from_call(settings.ctx, call, takes.calls[call.name])
@@ -184,14 +184,14 @@ def _metric(settings: Settings) -> dict[str, Any]:
 
 
 def _refuse_accuracy(settings: Settings, key: str, where: str, measured: str, metric: str) -> None:
-    """Refuse `runs` or `healed` in a score of tasks."""
+    """Report the setting `key`, which is `runs` or `healed`, if the score's metric is `accuracy`."""
     if metric == "accuracy":
         help = f"{measured}: `kl_divergence`, `lm_loss` or `cosine`"
         settings.ctx.misplaced(settings.place(key), f"`{key}`", "a score of `accuracy`", help)
 
 
 def _runs(settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | None) -> tuple[int, int]:
-    """The least and the most layers of a run, which the space must be able to drop."""
+    """Read `runs`: return the least and the most layers of a run. Refuse a space that can drop no run of the least length."""
     ctx = settings.ctx
     symbol = None if bld is None or of is None else Declared(ctx, of).target()
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
@@ -229,7 +229,7 @@ def _ends(settings: Settings, longest: int) -> tuple[int, int]:
 
 
 def lower_export(export: Declared) -> nodes.Export:
-    """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
+    """Lower `export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
     call = export.call()
     settings = export.arguments(call)
     place = export.ctx.where(settings.place("runtime"))
@@ -238,7 +238,7 @@ def lower_export(export: Declared) -> nodes.Export:
 
 
 def lower_eval(evaluation: Declared) -> nodes.Eval:
-    """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
+    """Lower `eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
     tasks = evaluation.tasks()
     settings, _ = evaluation.body()
     if settings.has("data"):
@@ -261,7 +261,7 @@ def lower_eval(evaluation: Declared) -> nodes.Eval:
 
 
 def _full(evaluation: Declared, settings: Settings) -> tuple[str, ...]:
-    """The children, each once, the evaluated one always among them. Report names of other spaces."""
+    """Read `full`: return the names of its children, each once, and the evaluated one. Report children of another space."""
     ctx, entry, of = settings.ctx, settings.entries["full"], evaluation.of
     kinds = settings.known("full").kinds
     if of is None:
@@ -291,7 +291,7 @@ def _space_of(ctx: Context, child: Symbol) -> str | None:
 
 
 def _prompts(settings: Settings) -> nodes.Prompts:
-    """`prompts = "p.jsonl"`, `prompts("…", "…")` or `none`."""
+    """Read `prompts = "p.jsonl"`, `prompts("…", "…")` or `none`."""
     ctx, value, span = settings.ctx, settings.call("prompts"), settings.place("prompts")
     match value:
         case Text():

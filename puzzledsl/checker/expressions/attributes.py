@@ -25,7 +25,7 @@ from puzzledsl.syntax import tree
 
 
 def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
-    """`target.name`."""
+    """Return the value of `target.name`, as in `chat.memory` and `layers[3].ffn`. Refuse a name that the target lacks."""
     name, known, help = node.name.text, tuple[str, ...](), ""
     match target:
         case values.Ref(symbol=symbol) if symbol.kind in _OF:
@@ -124,7 +124,7 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 
 def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
-    """`chat.cost_per_mtok`: a multiple of the latency at a given batch, or of how much of `max_rate` traffic is."""
+    """Return `chat.cost_per_mtok` or `joules_per_tok`: a multiple of one batch's latency, or of the `utilisation` by traffic."""
     key, scenario = metric.needs, ctx.need(symbol, nodes.Scenario)
     if scenario.hardware not in ctx.taken:
         return values.POISON
@@ -157,7 +157,7 @@ def _of_judge(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 
 _AS = {"experts": "dtype", "activations": "dtype", "head": "embedding"}
-"""Number types of a profile that are another one unless said."""
+"""Number type of a profile -> the one that it equals unless it is written."""
 
 
 def _of_hardware(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
@@ -186,7 +186,7 @@ _OF = {
     "hardware": _of_hardware,
     "judge": _of_judge,
 }
-"""Kinds of declarations with parts."""
+"""Kind of declaration -> the function that reads a name behind the dot of one."""
 Loop = tree.ForAll | tree.Comprehension
 Read = Callable[[tree.Stmt, Scope], object]
 STEPS = 2
@@ -194,7 +194,7 @@ STEPS = 2
 
 
 def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
-    """`target[…]`: layers, or an element of a list."""
+    """Return `target[…]`: the layers selected, one layer of a parent, or an element of a list. Refuse other targets."""
     match target:
         case values.ListValue(items=items) if len(node.items) == 1 and node.where is None:
             span = node.items[0].span
@@ -241,7 +241,7 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> v
 
 
 def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list[int]:
-    """The layers that one item of a subscript names."""
+    """Return the layers that one item of a subscript selects: a number, a range or a list of numbers."""
     if isinstance(item, tree.Range):
         low, high = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
         at = item.step or item
@@ -261,7 +261,7 @@ def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list
 
 
 def _layer(ctx: Context, value: Value, space: SpaceInfo, item: tree.Expr) -> int:
-    """The layer that an index names. Only a number that is written out counts from the end; none is ever clamped."""
+    """Return the layer of an index, from 0. Only a negative literal counts from the end. Refuse an index out of range."""
     number, span, layers = as_whole(ctx, value, item.span, "a layer"), item.span, space.shape.layers
     if space.guessed:
         return number % layers
@@ -274,7 +274,7 @@ def _layer(ctx: Context, value: Value, space: SpaceInfo, item: tree.Expr) -> int
 
 
 def each_instance(ctx: Context, loop: tree.ForAll, scope: Scope, read: Read) -> None:
-    """Read the statements of each instance of a `for` with its variable bound; stop at the first with a mistake."""
+    """Call `read` with each statement of a `for`, once a value of its variable. Stop after the first value with a mistake."""
     before = len(ctx.sink.items)
     for inner in instances(ctx, loop.domain, loop, scope):
         for statement in loop.body:
@@ -312,7 +312,7 @@ def _elements(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
 
 
 def passes(ctx: Context, where: tree.Expr | None, scope: Scope) -> bool:
-    """Return the value of a `where` condition."""
+    """Return the value of a `where` condition, True without one. Refuse a condition that is no constant."""
     if where is None:
         return True
     value = ctx.value(where, scope)

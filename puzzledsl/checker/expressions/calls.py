@@ -23,7 +23,7 @@ from puzzledsl.syntax import tree
 
 
 def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
-    """The value of a call: a `fn`'s, a built-in's, or something built for a declaration to read."""
+    """Return the value of a call of a `fn`, a built-in, or a constructor (whose arguments a declaration reads later)."""
     name = expr.function
     function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
     if function is None and isinstance(name, tree.Name):
@@ -74,7 +74,7 @@ def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: Scop
 
 
 def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> values.Items:
-    """The values that a built-in function works on, with comprehensions and lists spread out."""
+    """Return the values that a built-in function works on, with comprehensions and lists spread out. Refuse faulty ones."""
     found: values.Items = []
     for argument in expr.arguments:
         if argument.name is not None:
@@ -127,7 +127,7 @@ def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Numbe
 
 
 def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Symbolic:
-    """Add up. Sums over many layers are work, which loops may ask for again and again."""
+    """Return the sum of `parts`. Count steps for their terms, since loops may ask for large sums again and again."""
     ctx.spend(span, sum(len(part.terms) for part in parts) // TERMS_PER_STEP)
     return numbers.add_all(parts)
 
@@ -153,14 +153,14 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Valu
 
 
 def count(ctx: Context, items: values.Items, span: Span) -> Value:
-    """The number of statements that hold."""
+    """Return the number of statements that hold: a linear expression, or a constant if all of them are constants."""
     parts = [_counted(ctx, item) for item in items]
     total = _added(ctx, parts, span) if parts else values.Symbolic({})
     return total if any(part.space for part in parts) else Quantity(total.constant)
 
 
 def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
-    """1 for each layer where a statement about one holds; a statement about several layers is refused."""
+    """Return what an argument of `count` adds: 1 for each layer where its statement holds. Refuse statements between layers."""
     value, span = item.value, item.span
     if isinstance(value, values.Matches):
         keys: list[values.TermKey] = [("count", value.sub_block, value.names[i], i) for i in value.indices]
@@ -188,7 +188,7 @@ _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noo
 
 
 def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    """`min` and `max` of constants, or inside one layer."""
+    """Return the `min` or `max` of constants, of figures of one layer, or of one number. Refuse numbers of several layers."""
     amounts: list[Number] = []
     for item in items:
         if isinstance(item.value, values.Facts):
@@ -249,4 +249,4 @@ _BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], Value]] =
     **dict.fromkeys(("all", "any"), _quantified),
     **dict.fromkeys(("runs", "longest"), read_runs),
 }
-"""The built-in functions, each with its name, its arguments, none of which is poison, and its call."""
+"""Name -> the built-in function, which takes the context, the name, the arguments (none is POISON) and the call's tree."""

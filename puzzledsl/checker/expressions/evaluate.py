@@ -25,7 +25,7 @@ from puzzledsl.syntax import tree
 
 
 def evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
-    """The value of `expr` in `scope`; POISON, reported once, where it has a mistake. Raises OutOfSteps."""
+    """Return the value of `expr` in `scope`; POISON, reported once, if it has a mistake. Raise OutOfSteps after MAX_STEPS."""
     ctx.spend(expr.span)
     if not ctx.enter(expr.span):
         return values.POISON
@@ -101,7 +101,7 @@ def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
 
 
 def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
-    """The side that a constant chooses; of a layer's choice, a table of that layer, where all of it hangs on one."""
+    """Return the side that a constant condition selects; a table of a layer if condition and sides depend on no other."""
     condition, span = ctx.value(expr.condition, scope), expr.condition.span
     if not isinstance(condition, values.Boolean | values.Formula | values.Conjunction):
         raise ctx.wrong(span, "the condition of `if`", "true or false", condition)

@@ -42,12 +42,12 @@ class Table(Record, eq=False):
 
     @property
     def parents(self) -> Fraction:
-        """The cell of the parent's own layer."""
+        """The number of the parent's own layer, where both sub-blocks are `parent`."""
         return self.cells[self.names("attention").index("parent")][self.names("ffn").index("parent")]
 
 
 def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> Axis:
-    """Return a layer's alternatives of one sub-block, with the parent's own among them."""
+    """Return a layer's alternatives of one sub-block; the parent's own is added at the end if it is not among them."""
     here: Axis = tuple(space.chosen[sub_block][layer])
     parent = PARENTS[sub_block]
     return here if parent in here else (*here, parent)
@@ -81,7 +81,7 @@ def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table
 
 
 def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
-    """Count the work of tables of so many cells; tables that are too large are refused."""
+    """Spend the steps of so many tables (`numbers`) of `size` cells each. Refuse a size above MAX_CELLS."""
     if size > MAX_CELLS:
         raise ctx.too_much(span, "the table of this layer", f"{MAX_CELLS:,} pairs")
     ctx.spend(span, 1 + size * numbers // CELLS_PER_STEP)
@@ -118,7 +118,7 @@ def _cells(terms: Terms, constant: Fraction, space: SpaceInfo, rows: Axis, colum
 
 
 def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
-    """Apply `of` cell by cell to tables of one layer."""
+    """Apply `of` cell by cell to tables of one layer. Return the result, of the dimension `dimension`, as a number."""
     first = tables[0]
     cells = tuple(
         tuple(of(*cell) for cell in zip(*rows, strict=True))
@@ -145,7 +145,7 @@ def _number_of(table: Table) -> Number:
 
 
 def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
-    """Return the names of the axes that a table depends on, another's left out, and the cells along them."""
+    """Return a table's attentions, FFNs and cells. If all rows or columns are alike, that axis has no names and one entry."""
     cells, attention, ffn = table.cells, table.names("attention"), table.names("ffn")
     if len(set(cells)) == 1:
         return (), ffn, cells[:1]
@@ -155,7 +155,7 @@ def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
 
 
 def as_formula(ctx: Context, value: Value, span: Span) -> values.Statement | None:
-    """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
+    """Return a value as a Formula or Boolean, also a comparison of layers' figures; None for a bound on metrics or a number."""
     if not isinstance(value, values.Conjunction):
         return value if isinstance(value, values.Formula | values.Boolean) else None
     parts = [i if isinstance(i, values.Formula) else _of_layers(ctx, i, span) for i in value.items]
@@ -169,7 +169,7 @@ def as_formula(ctx: Context, value: Value, span: Span) -> values.Statement | Non
 
 
 def statements(ctx: Context, item: values.Located) -> list[values.Statement] | None:
-    """Return the statements that an argument is: of `attention is noop` one for each layer; None for anything else."""
+    """Return the statements in an argument: one a layer for `attention is noop`, else one; None if `as_formula` gives None."""
     match item.value:
         case values.Matches(space=space, sub_block=part, names=names, indices=indices):
             each = (nodes.Is(layer=i, sub_block=part, alternatives=names[i]) for i in indices)
@@ -180,7 +180,7 @@ def statements(ctx: Context, item: values.Located) -> list[values.Statement] | N
 
 
 def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
-    """Return a comparison as a formula: of one layer by its table, of several as a sum; None for metrics and scores."""
+    """Return a comparison as a statement, by one layer's table or as a sum over layers; None if it has metrics or scores."""
     left, bound = comparison.left, comparison.bound
     if layer_of([left]) is not None or left.space is None:
         return compared(ctx, comparison, span)
@@ -199,7 +199,7 @@ def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> value
 
 
 def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
-    """Return a comparison that depends on one layer as a statement about its choice; None if it depends on more."""
+    """Return a comparison that depends on one layer alone as a statement about its choice; None for another comparison."""
     left, bound, at = comparison.left, comparison.bound, layer_of([comparison.left])
     if at is None:
         return None
@@ -217,7 +217,7 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
 def _compared(
     terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int, _: object
 ) -> values.Statement:
-    """Compare a layer's table. The last argument, its choices, is for the cache: overrides change them."""
+    """Return the statement `table op bound`. The last argument, the layer's choices, is for the cache: overrides change them."""
     rows, columns = (axis(space, layer, part) for part in SUB_BLOCKS)
     table = Table(space, layer, _cells(terms, constant, space, rows, columns))
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
@@ -226,7 +226,7 @@ def _compared(
 
 
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
-    """Return the formula that holds where `truth[attention][ffn]` is true: about one sub-block, or a disjunction of pairs."""
+    """Return the statement that is true where `truth[attention][ffn]` is: a Boolean, or a Formula of a sub-block or of pairs."""
     space, layer = table.space, table.layer
     own = [len(space.chosen[part][layer]) or 1 for part in SUB_BLOCKS]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
@@ -251,14 +251,14 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
-    """Return the single layer that a formula is about; None if it is about several, or about an end of the model."""
+    """Return the space and the one layer that a formula is about; None if it is about several, or an end of the model."""
     layers = logic.layers_of(formula.logic)
     one = len(layers) == 1 and max(layers) < formula.space.shape.layers
     return (formula.space, min(layers)) if one else None
 
 
 def truth_of(ctx: Context, formula: values.Formula, span: Span) -> Number | None:
-    """Return 1 where a formula over one layer holds, and 0 where not; None for a formula over several."""
+    """Return a number that is 1 where a formula about one layer holds, else 0; None if it is not about one layer."""
     if (at := layer_spoken_of(formula)) is None:
         return None
     space, layer = at

@@ -25,7 +25,7 @@ from puzzledsl.syntax import tree
 
 BOUND = "a bound on a metric"
 One = values.Layers | values.SubBlocks
-"""A layer, or a sub-block of one."""
+"""Layers, or a sub-block of layers. `single` is True for those of one layer."""
 
 
 def afford(ctx: Context, size: int, span: Span, what: str = "this statement") -> None:
@@ -35,7 +35,7 @@ def afford(ctx: Context, size: int, span: Span, what: str = "this statement") ->
 
 
 def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Value:
-    """`subject is pattern`: a Formula for one layer, Matches (for `count`) for several."""
+    """Return `subject is pattern`: Matches of several layers, a Formula of one, or of an end (a Boolean if it has no choice)."""
     match subject:
         case values.SubBlocks(single=False):
             space, part, indices = subject.space, subject.sub_block, subject.indices
@@ -78,7 +78,7 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: Sc
 
 
 def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_span: Span) -> Value:
-    """`left and|or|implies right`."""
+    """Return `left and right`, or `or` or `implies` as `node` says. Refuse values that are no statements about layers."""
     if isinstance(left, values.Poison) or isinstance(right, values.Poison):
         return values.POISON
     choices = values.Constructed | values.Options
@@ -141,7 +141,7 @@ def _joined(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
 
 
 def invert(ctx: Context, value: Value, span: Span) -> Value:
-    """`not value`."""
+    """Return `not value`. Refuse a bound on a metric, and a value that is no statement."""
     match value:
         case values.Boolean(value=true):
             return values.Boolean(not true)
@@ -160,7 +160,7 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
 
 
 def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value:
-    """`left same as right`, two layers or the same sub-block of both; true where nothing is left to choose."""
+    """Return `left same as right`, of two layers or a sub-block of both; a Boolean if only one answer is possible."""
     _need_one(ctx, left, node.left)
     _need_one(ctx, right, node.right)
     assert isinstance(left, One) and isinstance(right, One)
@@ -194,11 +194,11 @@ _STATEMENT = "a statement about one layer, such as `attention is noop`"
 _FIGURE = "a figure of layers, such as `ffn.width`, or their choice, such as `ffn`"
 Names = tuple[str, ...]
 Takes = tuple[Names, Names, tuple[Names, ...]]
-"""The names of a layer's attentions and FFNs, and the values as text, `[attention][ffn]`; see nodes.Taken."""
+"""Names of a layer's attentions and FFNs (empty if values do not depend on them), and values as text, `[attention][ffn]`."""
 
 
 def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    """`runs(P)` or `longest(P)`: P of each layer, in the order of the layers. A constant where every P is one."""
+    """Return `runs(P)` or `longest(P)`, as `name` says, of statements in the order of the layers; a constant if each P is one."""
     found: list[nodes.Logic] = []
     size, last, what = 0, -1, f"what `{name}` looks at"
     space: SpaceInfo | None = None
@@ -233,7 +233,7 @@ def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> 
 
 
 def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    """`distinct(F)`: how many different values F takes over the layers. A constant where every F is one."""
+    """Return `distinct(F)`, the number of different values of F over the layers; a constant if every F is one."""
     layers: dict[Takes, list[int]] = {}
     space: SpaceInfo | None = None
     kinds: set[str] = set()
@@ -258,7 +258,7 @@ def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call)
 
 
 def _kind(value: Value) -> str:
-    """The kind of values that an argument has; a width and an alternative are never the same."""
+    """Return the kind of an argument's values, in words. Those of two kinds, such as widths and layers, are never equal."""
     match value:
         case values.SubBlocks(sub_block=part):
             return f"alternatives of `{part}`"
@@ -271,7 +271,7 @@ def _kind(value: Value) -> str:
 
 
 def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]:
-    """The values of each layer that an argument is about."""
+    """Return (layer, possible values) for each layer that an argument is about; the layer of a constant is None."""
     value, what = item.value, "what `distinct` compares"
     match value:
         case values.Facts(space=space, sub_block=part, attribute=attribute, indices=indices):
@@ -298,7 +298,7 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
 
 
 def _of_part(space: SpaceInfo, part: SubBlock, layer: int, attribute: str | None) -> Takes:
-    """A fact of each alternative of a layer's sub-block; without an attribute, its name."""
+    """Return the attribute of each alternative of a layer's sub-block; without an attribute, the alternative's name."""
     here = tables.axis(space, layer, part)
     names = shown = tuple(a.name for a in here)
     if attribute is not None:

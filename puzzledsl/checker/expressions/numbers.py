@@ -21,7 +21,7 @@ LAYER_TERMS = ("fact", "count", "table")
 
 
 def to_linear(value: Symbolic) -> nodes.Linear:
-    """A symbolic value as the IR's linear expression: layers of one fact or count with one coefficient are one term."""
+    """Return a symbolic value as the IR's linear expression. Terms that differ only in their layer become one term."""
     groups: dict[tuple[TermKey, Fraction], list[int]] = {}
     for key, coefficient in value.terms.items():
         if key[0] in LAYER_TERMS:
@@ -53,7 +53,7 @@ def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
 
 
 def to_requirement(ctx: Context, comparison: Comparison, because: str) -> nodes.LinearRequirement:
-    """A comparison as the IR's requirement."""
+    """Return a comparison as a requirement of the IR; `because` is the reason that the program gives."""
     ctx.spend(comparison.span, len(comparison.left.terms) // TERMS_PER_STEP)
     return nodes.LinearRequirement(
         left=to_linear(comparison.left),
@@ -73,7 +73,7 @@ def is_throughput(value: Symbolic) -> bool:
 
 
 def as_symbolic(value: Number) -> Symbolic:
-    """A constant as a linear expression without terms."""
+    """Return a number as a linear expression: a constant has no terms."""
     return value if isinstance(value, Symbolic) else Symbolic({}, value.value, value.dimension)
 
 
@@ -85,7 +85,7 @@ def scale(value: Symbolic, factor: Fraction, dimension: Dimension | None = None)
 
 
 def add_all(values: list[Symbolic]) -> Symbolic:
-    """The sum of values of one dimension."""
+    """Return the sum of one or more values of one dimension."""
     terms: dict[TermKey, Fraction] = {}
     for value in values:
         for key, coefficient in value.terms.items():
@@ -100,13 +100,13 @@ EXAMPLES = {
     for known in reversed(words.TYPES.values())
     if known.dimension is not None
 }
-"""The first example that explains a type of each dimension."""
+"""Dimension -> an example of a literal, from the explanation of its parameter type."""
 End = int | Fraction | None
 """A bound; None where there is none."""
 
 
 def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
-    """Return a number, a symbolic one with some term; a score's name is its sum over the child. Other values are refused."""
+    """Return a value as a number, a constant if it has no terms. A score's name is the child's score. Refuse other values."""
     help, fixes = "", list[Fix]()
     match value:
         case Quantity() | Symbolic():
@@ -141,7 +141,7 @@ _PARTS = {
     "hardware": ("figure", ("memory",)),
     "parent": ("fact", ("layers", "params")),
 }
-"""Kinds of declarations with numbers of their own, of which these are examples."""
+"""Kind of declaration -> the word for the numbers that follow its name and a dot, and examples of them."""
 
 
 def _is_quantity(text: str) -> bool:
@@ -153,7 +153,7 @@ def _is_quantity(text: str) -> bool:
 
 
 def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension = COUNT) -> Quantity:
-    """Return a constant of one dimension; anything else is refused. `2x` is no plain number."""
+    """Return a constant of the given dimension. Refuse other values, also a multiple of the parent's such as `2x`."""
     number = as_number(ctx, value, span, what)
     if isinstance(number, Symbolic):
         raise ctx.refuse(errors.NotConstant(span, what=what, got="this"))
@@ -184,7 +184,7 @@ def within(ctx: Context, got: Quantity, at: Span, what: str, low: End, high: End
 
 
 def refuse_list(ctx: Context, value: Value, span: Span, what: str) -> None:
-    """Refuse `[8, 4]` where `8 | 4` is a choice."""
+    """Refuse a list written as `[8, 4]` where the choice `8 | 4` is meant; let other values pass."""
     if isinstance(value, values.ListValue) and ctx.source(span).startswith("[") and value.items:
         wrong_list(ctx, span, len(value.items), what)
 
@@ -200,7 +200,7 @@ def wrong_list(ctx: Context, span: Span, count: int, what: str, wanted: str = "a
 
 
 def between(low: object | None, high: object | None) -> str:
-    """`at least 1`, `at most 8`, `1 to 8`."""
+    """Return a range in words: `at least 1`, `at most 8` or `1 to 8`. An end that is None is open."""
     if low is None:
         return f"at most {high}"
     return f"at least {low}" if high is None else f"{low} to {high}"
@@ -217,7 +217,7 @@ def is_times(value: Number) -> bool:
 
 
 def is_bare(value: Number) -> TypeGuard[Quantity]:
-    """Return True for a literal without a unit."""
+    """Return True for a constant without a unit, `%` or `x`."""
     return isinstance(value, Quantity) and value.form == "plain" and value.dimension == COUNT
 
 
@@ -234,7 +234,7 @@ def plain(value: Fraction) -> str:
 
 
 def would_do(wanted: Dimension, given: Number) -> str:
-    """Return a help line for a literal of the wrong dimension: a literal of dimension `wanted`. Empty if none is certain."""
+    """Return a help for a number of the wrong dimension: what to write for one of `wanted`. Empty if nothing is likely."""
     if isinstance(given, Symbolic):
         return ""
     if given.form == "percent" and wanted != COUNT:
@@ -247,7 +247,7 @@ def would_do(wanted: Dimension, given: Number) -> str:
 
 
 def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
-    """Return fixes that replace the bare number `source` by the literals of `would_do`; safe if there is exactly one."""
+    """Return fixes that replace the number `source` by literals of `wanted`, safe for tokens and tok/s only; none with a unit."""
     if not is_bare(given) or not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
         return []
     literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else

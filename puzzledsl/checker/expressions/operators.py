@@ -55,7 +55,7 @@ def _add(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: 
 
 
 def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
-    """Refuse throughput that is mixed with other terms."""
+    """Refuse a throughput or `max_rate` in `value` that is mixed with other terms."""
     _, scenario, name = next(key for key in value.terms if key[0] == "metric" and key[2] in PER_SECOND)
     help = (
         "throughput is batch * output / latency, which is not linear; alone, "
@@ -124,7 +124,7 @@ def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_sp
 
 
 OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
-"""Operator -> what it makes of two numbers. Diagnostics need its place and that of the whole left operand."""
+"""Operator -> the function that applies it. It takes both numbers and, for diagnostics, the tree and the left operand's span."""
 
 End = Fraction | None
 FEW_TOK_PER_S = 10
@@ -146,7 +146,7 @@ class Sides(Record):
 
 
 def compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
-    """`a <= b < c`: the links joined by `and`."""
+    """Return the value of a chain of comparisons such as `a <= b < c`, its links joined by `and`."""
     sides = _operands(ctx, expr, scope)
     for operand, value in zip(expr.operands, sides, strict=True):
         if isinstance(value, Quantity):
@@ -164,7 +164,7 @@ def compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
 
 
 def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
-    """The sides of a comparison; a bare word beside a parameter that lists its words is one of them."""
+    """Return the values of a comparison's operands. Beside a parameter that lists its words, a bare word is one of the list."""
     # a name that stands for no value: nobody's, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
     bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
@@ -209,7 +209,7 @@ def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> 
 
 
 def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides) -> Value:
-    """Boolean over constants, else a Conjunction of one Comparison."""
+    """Return `left op right`: a Boolean of constants, a statement for `!=` in one layer, else a Conjunction of one Comparison."""
     comparable(ctx, op, left, right, at)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
@@ -285,7 +285,7 @@ def comparable(ctx: Context, op: str, left: Number, right: Number, at: Sides) ->
 
 
 def _between(ctx: Context, expr: tree.Compare, sides: list[Value], tally: values.Tally) -> Value:
-    """`1 <= runs(P) <= 2` as one formula."""
+    """Return a chain such as `1 <= runs(P) <= 2`, with the figure in the middle, as one formula."""
     bounds: list[tuple[CompareOp, int]] = []
     for op, end in ((FLIPPED[expr.ops[0]], 0), (expr.ops[1], 2)):
         value, span = sides[end], expr.operands[end].span
@@ -300,7 +300,7 @@ def _between(ctx: Context, expr: tree.Compare, sides: list[Value], tally: values
 
 
 def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formula:
-    """The formula that a figure meets all bounds, none of them `!=`."""
+    """Return the formula that is true where a figure meets all bounds. No bound may be `!=`."""
     least = max([0, *(number + (op == ">") for op, number in bounds if op in (">=", ">", "=="))])
     most = min((number - (op == "<") for op, number in bounds if op in ("<=", "<", "==")), default=None)
     if most is not None and most < least:
@@ -310,7 +310,7 @@ def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formu
 
 
 def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> NoReturn:
-    """Refuse `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
+    """Refuse `==` and `!=` beside layers or sub-blocks; suggest the operator that was probably meant."""
     of_layers = isinstance(left, values.SubBlocks | values.Layers)
     side, span = (left, at.left) if of_layers else (right, at.right)
     first, second = ctx.operand(at.left), ctx.operand(at.right)

@@ -30,7 +30,7 @@ from puzzledsl.syntax import tree
 T = TypeVar("T")
 _REST = Setting("One more of the last positional argument.")
 _HARMLESS: Mapping[Any, Any] = {int: 0, float: 0.0, Fraction: Fraction(0), str: ""}
-"""Values of settings that must be written and are not, or are wrong."""
+"""Type of a required setting -> its value where it is missing or wrong, so that the others are still read."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,21 +44,21 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Settings:
-    """The settings of one call or body. `table` holds all that can be written; `thing` names it in diagnostics: `` `gqa` ``."""
+    """The settings of one call or body. `table` has all that can be written, `entries` what is; `thing` names the owner."""
 
     ctx: Context
     thing: str
     span: Span
     table: Mapping[str, Setting]
     entries: dict[str, Entry] = field(default_factory=dict)
-    guessed: set[str] = field(default_factory=set)
+    guessed: set[str] = field(default_factory=set)  # settings that a misspelt name stands for
     failed: bool = False
     quiet_about_missing: bool = False
     given: frozenset[str] = frozenset()  # all names that are written, right or wrong
     write: str = ""  # the help where something is missing
 
     def known(self, key: str) -> Setting:
-        """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
+        """Return the table's entry of a setting. Repeats of the last positional argument have numbers as keys."""
         return _REST if key.isdigit() else self.table[key]
 
     def has(self, key: str) -> bool:
@@ -67,7 +67,7 @@ class Settings:
         return key in self.entries
 
     def need_all(self, *fields: str) -> None:
-        """Report the settings that must be written and are missing, without those of some fields."""
+        """Report the required settings that are missing, except those of the IR fields `fields`."""
         required = [key for key, known in self.table.items() if known.value is REQUIRED]
         self.need(*(key for key in required if self.table[key].name not in fields))
 
@@ -85,7 +85,7 @@ class Settings:
             self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 
     def value(self, key: str) -> Value:
-        """Return the value of a setting that is written."""
+        """Return the value of a written setting. Raise Refused if it has a mistake."""
         entry = self.entries[key]
         return self.ctx.sound(entry.expr, entry.scope)
 
@@ -94,24 +94,24 @@ class Settings:
         return self.entries[key].expr.span if self.has(key) else self.span
 
     def report(self, problem: Diagnostic) -> None:
-        """Report a mistake in a setting."""
+        """Report a mistake in a setting and set `failed`."""
         self.ctx.report(problem)
         self.failed = True
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
-        """Return `read(*arguments)`; None where it is refused, which is a mistake in the settings."""
+        """Return `read(*arguments)`; where that raises Refused, set `failed` and return None."""
         found = self.ctx.attempt(read, *arguments)
         self.failed |= found is None
         return found
 
     def sound(self, node: T) -> T:
-        """Return a node that is made of the settings. Refuse one with mistakes."""
+        """Return `node`, which is made of the settings. Raise Refused if they have mistakes."""
         if self.failed:
             raise Refused
         return node
 
     def call(self, key: str) -> Value:
-        """Return the call that a setting takes, or the value of anything else that is written."""
+        """Return what is written as a call that the setting takes; refuse another call, and return any other value as it is."""
         expr, scope, takes = self.entries[key].expr, self.entries[key].scope, self.known(key)
         if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
             return read_call(self.ctx, expr, scope, takes)
@@ -119,7 +119,7 @@ class Settings:
         return as_call(self.ctx, value, expr.span, takes) if isinstance(value, values.Constructed) else value
 
     def read(self, key: str, default: Any = REQUIRED, by: Callable[[Settings], Any] | None = None) -> Any:
-        """Return a setting, read as its field says, or by `by`. Unwritten or wrong: `default`, or the field's own."""
+        """Return a setting, read by `by` or as its field says. If it is missing or wrong: `default`, or a value of the field."""
         known = self.known(key)
         if key in self.entries:
             try:
@@ -132,7 +132,7 @@ class Settings:
         return () if known.many else _HARMLESS.get(known.type)
 
     def _read(self, key: str, known: Setting) -> Any:
-        """Return the value of a setting that is written."""
+        """Return a written setting as its IR field holds it. Raise Refused if it has a mistake."""
         entry, what = self.entries[key], f"`{key}`"
         if known.calls:
             call = read_call(self.ctx, entry.expr, entry.scope, known)
@@ -181,11 +181,11 @@ class Settings:
         return self.attempt(read_ref, self.ctx, entry.expr, entry.scope, self.known(key).kinds)
 
     def count(self, key: str, low: int, high: int) -> int:
-        """Return a whole number within bounds."""
+        """Return a setting that is a whole number from `low` to `high`. Refuse any other."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
 
     def beyond(self, key: str, condition: str, got: str) -> Refused:
-        """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
+        """Report that a setting's number must be `condition`; return a Refused to raise. For a share, suggest a percentage."""
         place, help, fixes = self.place(key), "", []
         if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
             help = f"it is a share: write `{got}%`" if float(got) < 100 else "it is a share, such as `5%`"
@@ -193,7 +193,7 @@ class Settings:
         return self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
 
     def text(self, key: str) -> str:
-        """Return a non-empty string."""
+        """Return a setting that is a non-empty string. Refuse any other."""
         value = self.value(key)
         if not isinstance(value, values.Text) or not value.value:
             wanted = "a string with something in it" if isinstance(value, values.Text) else "a string"
@@ -203,7 +203,7 @@ class Settings:
 
 
 def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: Any) -> T:
-    """Return a node, each setting but the `given` ones read as its field says; `old` has the values of what is not written."""
+    """Return a `node`: the fields `given`, the others read from the settings. Unwritten ones are as in `old`, or the default."""
     if old is None:
         settings.need_all(*given)
     for key, known in settings.table.items():
@@ -213,7 +213,7 @@ def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: A
 
 
 def lower_call(ctx: Context, call: values.Constructed, form: Call, **given: Any) -> Any:
-    """Return the node of a call. One with mistakes is refused."""
+    """Return the node of a call that has this form; `given` are fields made elsewhere. Refuse a call with mistakes."""
     settings = from_call(ctx, call, form)
     assert form.node is not None
     if "kind" in form.node.model_fields:
@@ -222,14 +222,14 @@ def lower_call(ctx: Context, call: values.Constructed, form: Call, **given: Any)
 
 
 def summands(expr: tree.Expr) -> list[tree.Expr]:
-    """`a`, `b` and `c` of `a + b + c`."""
+    """Return `a`, `b` and `c` of `a + b + c`; an expression that is no sum is its only part."""
     if isinstance(expr, tree.Binary) and expr.op == "+":
         return [*summands(expr.left), *summands(expr.right)]
     return [expr]
 
 
 def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> values.Constructed:
-    """Return a call that a setting takes, or a declaration that it can name."""
+    """Return `expr` as a call that the setting `takes` accepts, or as a declaration that it can name. Refuse anything else."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
     if not isinstance(word, tree.Name):
@@ -262,7 +262,7 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> va
 
 
 def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> values.Constructed:
-    """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
+    """Return a value as a call that the setting `takes` accepts, or as a declaration that it can name. Refuse other values."""
     match value:
         case values.Constructed(base=None, name=name) if name in takes.calls:
             return value
@@ -277,7 +277,7 @@ def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> values.Co
 def from_call(
     ctx: Context, call: values.Constructed, form: Call, into: Callable[..., Settings] = Settings
 ) -> Settings:
-    """Collect the arguments of a call into a class. Positional ones beyond those with names become `0`, `1` and so on."""
+    """Return the arguments of a call of this form, as an `into`. Repeats of the last positional one are `0`, `1` and so on."""
     name = call.base.name if call.base else call.name
     found = into(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
@@ -304,7 +304,7 @@ def from_call(
 def put(
     found: Settings, name: tree.Name, entry: Entry, known: Sequence[str], more: Iterable[str] = ()
 ) -> None:
-    """Enter one setting. Report an unknown name and use its nearest, which may be one of `more`; report a duplicate."""
+    """Enter one setting. Report a duplicate. Report an unknown name and use the nearest in `known`; `more` is only suggested."""
     key = name.text
     if key not in known:
         near = report_unknown_key(found, name, (*known, *more))

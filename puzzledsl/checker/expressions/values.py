@@ -27,16 +27,16 @@ from puzzledsl.language.words import DTYPES, FUNCTIONS
 from puzzledsl.syntax import tree
 
 Choice = tuple[Alternative, ...]
-"""Alternatives of one layer at one site, in the order written."""
+"""Alternatives that a layer can choose for one sub-block, or the model for one end, in the order written."""
 
 
 @dataclass(slots=True, eq=False)
 class SpaceInfo:
-    """A space under construction. `asked` maps widths to their unrounded values.
+    """All that the checker knows of a space. `parent` is its parent's name in the source, `parent_id` that in the IR.
 
-    `chosen` has the choice at each site of a layer: site -> alternatives of every layer.
-    `ends` has the choice of the embedding and of the head, where the space gives one; else they are the parent's.
-    `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
+    `chosen`: sub-block -> the alternatives of each layer, by its index.
+    `ends`: embedding or head -> its alternatives; an end that is not there stays as the parent's.
+    `asked`: (100 % of a width, a width after rounding) -> the exact widths that were written for it, all in channels.
 
     `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
     `guessed`: the parent is unknown, and the shape is a placeholder that almost anything fits.
@@ -59,7 +59,7 @@ class SpaceInfo:
         return tuple(range(self.shape.layers))
 
     def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
-        """Set the choice of every layer; one without an alternative keeps its own sub-block."""
+        """Set the alternatives of a sub-block in every layer; a layer without any keeps the parent's own."""
         alike = {id(choice): tuple(choice) or (PARENTS[site],) for choice in found}
         self.chosen[site] = [alike[id(choice)] for choice in found]
 
@@ -68,7 +68,7 @@ class SpaceInfo:
         return list(dict.fromkeys(each for layer in layers for each in self.chosen[site][layer]))
 
     def derived(self, name: str) -> SpaceInfo:
-        """Return a space that begins as this one."""
+        """Return a copy under another name, which can be edited without changing this one."""
         return replace(
             self,
             name=name,
@@ -91,12 +91,12 @@ def guessed(name: str) -> SpaceInfo:
 
 
 def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
-    """Return a space in which every layer stays as it is."""
+    """Return a space in which every layer can only keep the parent's sub-blocks."""
     return SpaceInfo(name, parent, parent_id, shape, {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS})
 
 
 class Text(Record):
-    """A string, or a bare word such as `fp8` used as one. `words`: the closed list that it belongs to."""
+    """A string, or a bare word such as `fp8` used as one. `words`: the closed list that the word is from, if any."""
 
     value: str
     words: tuple[str, ...] = field(default=(), compare=False)
@@ -116,7 +116,7 @@ class Located(Record):
 
 
 Items = list[Located]
-"""The arguments of a call."""
+"""The values of a call's arguments."""
 
 
 class Options(Record):
@@ -132,7 +132,7 @@ class ListValue(Record):
 
 
 class RangeValue(Record):
-    """`3..78`, inclusive; every `step` from the lower end, where one is given."""
+    """`3..78`, both ends included. With a `step` it has `low`, `low + step` and so on."""
 
     low: Quantity
     high: Quantity
@@ -140,7 +140,7 @@ class RangeValue(Record):
 
 
 class Constructed(Record, eq=False):
-    """A constructor such as `gqa(kv_heads: 8)` or `noop`, with its scope. The declaration that takes it reads the arguments."""
+    """A constructor such as `gqa(kv_heads: 8)` or `noop`. The declaration that takes it evaluates the arguments in `scope`."""
 
     name: str
     arguments: tuple[tree.Argument, ...]
@@ -180,7 +180,7 @@ Names = dict[int, tuple[str, ...]]
 
 
 class Layers(Record, eq=False):
-    """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
+    """`layers` or `layers[40..]`. `single` is True for `layers[i]` and for the variable of `for l in layers`."""
 
     space: SpaceInfo
     indices: tuple[int, ...]
@@ -188,7 +188,7 @@ class Layers(Record, eq=False):
 
 
 class SubBlocks(Record, eq=False):
-    """`attention`, `layers[i].ffn`."""
+    """A sub-block of some layers: `attention`, or `layers[i].ffn`, which is `single`."""
 
     space: SpaceInfo
     sub_block: SubBlock
@@ -213,7 +213,7 @@ class Facts(Record, eq=False):
 
 
 class Matches(Record, eq=False):
-    """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
+    """`attention is noop` of several layers: a vector for `count`. `names` are the alternatives that match, `others` the rest."""
 
     space: SpaceInfo
     sub_block: SubBlock
@@ -224,8 +224,8 @@ class Matches(Record, eq=False):
 
 
 TermKey = tuple[str | int | tuple[Any, ...], ...]
-"""("metric", scenario, metric) | ("score", name) | ("params",) | ("judged", judge, figure) |
-("fact", sub_block, attribute, layer) | ("count", sub_block, names, layer) |
+"""Key of a term: ("metric", scenario, metric) | ("score", name) | ("params",) | ("judged", judge, figure) |
+("fact", sub_block, attribute, layer) | ("count", sub_block, names, layer), 1 where one of these alternatives is chosen |
 ("table", attention_names, ffn_names, cells, layer)"""
 
 
@@ -247,7 +247,7 @@ class Formula(Record, eq=False):
 
 
 class Tally(Record, eq=False):
-    """`runs(P)`, `longest(P)`, `distinct(F)`, no sum over layers: the node of `size` parts, without bounds, and its text."""
+    """`runs(P)`, `longest(P)` or `distinct(F)`, none a sum over layers. `figure` has no bounds yet; `size` counts its parts."""
 
     figure: nodes.Runs | nodes.Longest | nodes.Distinct
     size: int
@@ -256,7 +256,7 @@ class Tally(Record, eq=False):
 
 
 class Comparison(Record, eq=False):
-    """A comparison with a value that the search decides, ready to become a requirement."""
+    """`left op bound`, or `left op parent_ratio` times the parent's `left`; one of the two is None. The search decides `left`."""
 
     left: Symbolic
     op: Literal["<=", ">=", "==", "<", ">"]
@@ -295,7 +295,7 @@ VALUES |= {name: Text(name) for name in DTYPES}
 
 
 def located(value: Value, span: Span) -> list[Located]:
-    """Return the options of a choice, or the single value."""
+    """Return the options of a choice; another value is its only option, at `span`."""
     return list(value.options) if isinstance(value, Options) else [Located(value, span)]
 
 
@@ -342,7 +342,7 @@ def describe(value: Value) -> str:
 
 
 def article(kind: str) -> str:
-    """Return a kind with its article: `a space`, `an uptrain`."""
+    """Return a kind with its article, if it takes one: `a space`, `an uptrain`, `hardware`."""
     if kind in ("data", "hardware"):
         return kind
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -62,7 +62,7 @@ Meant = Symbol | Poison
 
 
 def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
-    """Return the name that an item of a file declares, if no other item has taken it."""
+    """Return the symbol of the name that an item of a file declares. Another item may have taken the name."""
     kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
     return Symbol(item.name.text, kind, item, file, item.name.span)
 
@@ -80,8 +80,8 @@ class SourceFile:
     names: dict[str, Meant] = field(default_factory=dict)
     uses: dict[str, SourceFile] = field(default_factory=dict)  # the files that it uses, by what it writes
     lines: list[str] = field(default_factory=list)
-    error_lines: set[int] = field(default_factory=set)  # of what the parser reported
-    # of the same with its labels, such as the open brace
+    error_lines: set[int] = field(default_factory=set)  # where the parser reported something
+    # (first, last) line of each of these mistakes with its labels, such as the open brace
     error_ranges: list[tuple[int, int]] = field(default_factory=list)
     lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
 
@@ -89,7 +89,7 @@ class SourceFile:
         self.lines = self.text.split("\n")
 
     def symbols(self, *kinds: str) -> list[Symbol]:
-        """Return the declarations of some kinds, of any where none is given, in order."""
+        """Return the symbols of the given kinds, or of all if none is given, also imported ones, in the order of the source."""
         found = (s for s in self.names.values() if isinstance(s, Symbol))
         return [s for s in found if not kinds or s.kind in kinds]
 
@@ -113,21 +113,21 @@ class SourceFile:
         return any(start <= span.end_line and span.line <= end for start, end in self.error_ranges)
 
     def source(self, span: Span) -> str:
-        """The text a span of this file covers."""
+        """Return the text that a span of this file covers."""
         if span.line == span.end_line <= len(self.lines):
             return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
 
 
 class LocalNames(Record, Generic[T], eq=False):
-    """Local names with what they stand for, then an outer scope's, then the file's."""
+    """A scope: local names and what they stand for. Names that it lacks are looked up in `outer`, if any, then in the file."""
 
     file: SourceFile
     names: dict[str, T] = field(default_factory=dict)
     outer: Self | None = None
 
     def inner(self, names: dict[str, T] | None = None) -> Self:
-        """A scope inside this one."""
+        """Return a scope inside this one, with `names` as its local names."""
         return type(self)(self.file, {} if names is None else names, self)
 
     def local(self, name: str) -> T | None:
@@ -149,7 +149,7 @@ Parse = Callable[[str, str, Sink], tree.Module]
 
 @lru_cache(maxsize=16)
 def _shipped(text: str, file: str) -> tree.Module:
-    """Return the tree of a shipped file, which has no mistakes; one process may check a program often."""
+    """Return the tree of a shipped file, which has no mistakes. Cached, since one process may check a program often."""
     sink = Sink()
     module = parse(text, file, sink)
     assert not sink.items, f"{file} has mistakes"
@@ -157,7 +157,7 @@ def _shipped(text: str, file: str) -> tree.Module:
 
 
 class Loader:
-    """Reads a program's files, each once. `unsaved` maps real paths to texts in place of the files'; `parse` may remember."""
+    """Reads a program's files, each once. `unsaved`: real path -> text to read in place of the file's. `parse` may cache."""
 
     def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
         self.sink, self.unsaved, self.parse = sink, unsaved or {}, parse
@@ -167,7 +167,7 @@ class Loader:
         self.root_folder = Path()
 
     def root(self, path: Path) -> SourceFile | None:
-        """The program's own file with everything it uses; None where it cannot be read."""
+        """Load the program's own file and all files that it uses; return the file, or None, reported, if it cannot be read."""
         self.root_folder = path.parent
         return self._load(path, str(path), path.name)
 
@@ -237,7 +237,7 @@ class Loader:
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
     def _imported(self, name: tree.Name, path: str, used: SourceFile | None, file: SourceFile) -> Meant:
-        """Return what a name of a `use` in a file means in the file that is used; a missing one is reported."""
+        """Return the symbol that a name in a `use` imports; POISON, which is reported, if the used file has none."""
         if used is None or not name.text or used.declares_unread(name.text):
             return POISON
         if name.text in used.names:
@@ -252,7 +252,7 @@ class Loader:
         return POISON
 
     def _used_file(self, use: tree.Use, file: SourceFile) -> SourceFile | None:
-        """The file a `use` means. None where it is missing, unreadable or being read: reported."""
+        """Return the file that a `use` names; None, reported, if it is missing, unreadable, one too many, or uses itself."""
         name = use.path.value
         if name.startswith(STD):
             path = _tried(lambda: resource("spaces", name), None)
@@ -279,7 +279,7 @@ class Loader:
         return self._load(path, shown_file, shown)
 
     def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
-        """Help for a path that leads nowhere, and the path that was likely meant."""
+        """Return the help for a path without a file, and the path that was probably meant, None if none is near."""
         known = [n for n in listing("spaces") if n.startswith(STD)]
         if (shipped := f"{STD}{Path(name).name}") in known and not name.startswith(STD):
             return f"did you mean the shipped `{shipped}`?", Near(shipped, alone=True)
@@ -336,12 +336,12 @@ class NameScope(LocalNames[Typed], eq=False):
     """Names visible at a place, with their meanings and types."""
 
     def declared(self, name: str) -> Symbol | None:
-        """Return the declaration, in the file or in one it uses, that a name refers to."""
+        """Return the declaration that a name refers to, in the file or in one that it uses; None if there is none."""
         symbol = self.file.names.get(name)
         return symbol if isinstance(symbol, Symbol) else None
 
     def find(self, name: str) -> Typed | None:
-        """Return a name's meaning, local names first; None if undeclared. One step of `let c = chat` is followed, no cycle."""
+        """Return a name's meaning and type, local names first; None if undeclared. A `let c = chat` has the type of `chat`."""
         symbol = self.declared(name)
         if (local := self.local(name)) is not None or symbol is None:
             return local
@@ -391,7 +391,7 @@ EXPLAINED: dict[str, str] = {**words.ENDS, **words.SUB_BLOCKS, **words.OTHER, **
 
 
 def language_word(text: str) -> LanguageWord | None:
-    """Return the word of the language that a name is where nothing is declared so."""
+    """Return the word of the language for a name that nothing declares; None if the language has no such word."""
     if text in words.FUNCTIONS:
         return LanguageWord(text, "function", words.FUNCTIONS[text])
     if (call := ANYWHERE.get(text)) is not None:

@@ -1,7 +1,7 @@
-"""Occurrences: every name of a file with what it means there, resolved by its place alone.
+"""Occurrences: every name in a file with its meaning there, found without evaluation, for editors, lints and renames.
 
-Nothing is evaluated, so that a program with mistakes has them all. A local name comes before a file's, and a file's before a word
-of the language; but a word of a closed list where only these may stand (`solver = cpsat`) is itself, whatever else is called so.
+So a program with mistakes has all of them, too. A local name comes before a file's, and a file's before a word of the language;
+but where only words of a closed list may stand (`solver = cpsat`), a word of that list comes before any declared name.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ CURSOR = "pzl__cursor"
 
 
 class Occurrence(Record, eq=False):
-    """A name at a place. `node` is the part of the tree that it names, in the declaration `item`; `setting` is what it fills."""
+    """A name at a place. `symbol` is its meaning, None if unknown; `node` the tree that it names; `setting` what it fills."""
 
     span: Span
     name: str
@@ -48,14 +48,14 @@ class Occurrence(Record, eq=False):
         return "" if isinstance(self.item, tree.Use | tree.Assert) else self.item.name.text
 
     def means(self, symbol: Symbol) -> bool:
-        """Return True for a name of this symbol, also where another check has found it."""
+        """Return True if the name means this symbol, or the same declaration as another check has found it."""
         return isinstance(self.symbol, Symbol) and self.symbol.place == symbol.place
 
 
 class Gap(Record):
-    """The place of a missing name. `before` stands before the dot of a `member`; its type is the sub-block of a `pattern`.
+    """The place of a missing name. `before`: of a `member`, what its dot follows; of a `pattern`, its sub-block as the type.
 
-    `arguments`: those of the call that is written there, if nothing of the argument is.
+    `arguments`: those that the call around it can have, if the name is all of an argument; else none.
     """
 
     role: GapRole
@@ -78,7 +78,7 @@ def occurrences(file: SourceFile) -> tuple[Occurrence, ...]:
 
 
 def gap_of(file: SourceFile, item: tree.Item) -> Gap | None:
-    """Return the place of the name CURSOR in a declaration that is read as one of the file; None if it is not there."""
+    """Return the place of the name CURSOR in `item`, which is read as an item of the file; None if CURSOR is not in it."""
     resolver = _Resolver(file)
     resolver.read(item)
     return resolver.gap
@@ -95,14 +95,14 @@ class _Resolver:
     gap: Gap | None = None
 
     def add(self, name: tree.Name, symbol: Meaning | None, at: tree.Node | None = None, **more: Any) -> None:
-        """Record a name."""
+        """Record a name and its meaning. `at` is the tree that it names, `more` are other fields of Occurrence."""
         facts: dict[str, Any] = {"type": "", "role": "uses", "setting": ANY} | more
         self.found.append(Occurrence(name.span, name.text, symbol, node=at or name, item=self.item, **facts))
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
     ) -> None:
-        """Record the place of a name if it is the cursor's."""
+        """Record the place of `name` as the gap if it is CURSOR. `takes`: the setting that it fills, if any."""
         if isinstance(name, tree.Name) and name.text == CURSOR:
             (setting,), arguments = takes or (ANY,), self.calls[-1] if self.calls else {}
             self.gap = Gap(role, scope, setting, arguments, before, self.kind, self.section, self.item)
@@ -138,7 +138,7 @@ class _Resolver:
                 self.declaration(item, scope)
 
     def declare(self, name: tree.Name, item: tree.Item) -> None:
-        """Record the name of an item; one whose name was taken is a declaration of its own."""
+        """Record the name of an item. An item whose name another has taken gets a symbol of its own."""
         symbol = self.file.names.get(name.text)
         if not isinstance(symbol, Symbol) or symbol.item is not item:
             kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
@@ -168,7 +168,7 @@ class _Resolver:
             self.visit(statement, inner)
 
     def visit(self, node: tree.Node, scope: NameScope, setting: Setting = ANY) -> Typed:
-        """Record the names of a part of an item, which fills `setting`; return what it means, and its type."""
+        """Record the names of a part of an item, which fills `setting`; return its meaning, None if it has none, and its type."""
         match node:
             case tree.Name(text=text):
                 symbol, type = self.meaning(text, scope, setting)
@@ -249,7 +249,7 @@ class _Resolver:
             self.visit(value, scope, setting)
 
     def meaning(self, text: str, scope: NameScope, setting: Setting) -> Typed:
-        """Return what a name means where `setting` is filled."""
+        """Return the meaning and the type of a name that fills `setting`. The meaning is None if nothing has this name."""
         call = setting.calls.get(text)
         word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
@@ -266,7 +266,7 @@ class _Resolver:
         return None if unread else scopes.language_word(text), ""
 
     def compare(self, node: tree.Compare, scope: NameScope) -> None:
-        """Beside a parameter that lists its words, a name that nothing else has is one of them."""
+        """Record the names of a comparison. A word that a parameter beside it lists, and nothing declares, is of that list."""
         listed: set[str] = set()
         for operand in node.operands:
             known = scope.declared(operand.text) if isinstance(operand, tree.Name) else None
@@ -290,7 +290,7 @@ class _Resolver:
                 self.visit(part.value, scope, known or ANY)
 
     def call(self, node: tree.Call, scope: NameScope, setting: Setting) -> Type:
-        """Record the names of a call; return the type of what it makes, known where it changes a declaration."""
+        """Record the names of a call; return the type of its value, such as `hardware` for a changed profile, or nothing."""
         if isinstance(node.function, tree.Name):
             callee, type = self.meaning(node.function.text, scope, setting)
             self.add(node.function, callee, node, type=type, setting=setting)
@@ -312,7 +312,7 @@ class _Resolver:
         return type
 
     def argument(self, name: tree.Name, callee: Meaning | None, setting: Setting | None) -> None:
-        """Record the name of an argument: of a `fn`, one of its parameters."""
+        """Record the name of an argument: a parameter if `callee` is a `fn`, else a setting."""
         if isinstance(callee, Symbol) and isinstance(callee.item, tree.Fn):
             named = (p for p in callee.item.parameters if p.text == name.text)
             of = (Symbol(p.text, "parameter", callee.item, callee.file, p.span) for p in named)
@@ -325,13 +325,13 @@ class _Resolver:
 def _word(
     name: tree.Name, category: scopes.Category, known: Explained | None, owner: str = ""
 ) -> LanguageWord | None:
-    """Return a name as the word of the language that it is; None where nothing is known of it."""
+    """Return a name as a word of the language that `known` explains; None if that is None. `owner`: what it belongs to."""
     call = known if isinstance(known, Call) else None
     return LanguageWord(name.text, category, known.doc, owner, call) if known is not None else None
 
 
 def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting]:
-    """Return the arguments of what is called, with their settings."""
+    """Return the arguments of what is called, each with the setting that it is; none if they are not known."""
     match callee:
         case LanguageWord(call=call) if call is not None:
             if not call.named_by:

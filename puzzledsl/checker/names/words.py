@@ -23,7 +23,7 @@ from puzzledsl.syntax.parse import parse
 
 
 def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str], what: str) -> str:
-    """Return a word of a closed list, written bare, as a string or through a `let` or `param`; of a slip the nearest word."""
+    """Return one of `words`, written bare, as a string or by a `let` or `param`. Report a slip; use the nearest or refuse it."""
     if isinstance(expr, tree.Name) and expr.text in words:
         return expr.text
     got, either = ctx.source(expr.span), listed([f"`{w}`" for w in words], "or")
@@ -50,7 +50,7 @@ def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str],
 
 
 def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol:
-    """Return the declaration of some kinds that an expression names; of a slip the one that is most likely meant."""
+    """Return the declaration, of one of `kinds`, that an expression names; for a misspelt name the nearest. Refuse others."""
     value: Value = values.POISON
     words = (scope.file.names, values.VALUES, CONSTRUCTORS)
     if isinstance(expr, tree.Name) and not scope.local(expr.text) and not any(expr.text in n for n in words):
@@ -90,7 +90,7 @@ _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", 
 
 
 def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), kinds: Words = ()) -> None:
-    """Record an undeclared name, unless a syntax error may hide its declaration. `kinds`: what may be suggested, if not all."""
+    """Note an undeclared name, unless a syntax error may hide its declaration. Suggest one of `kinds` (or any) or of `more`."""
     if scope.file.declares_unread(name.text):
         return
     # declarations of these kinds, and those that could not be read
@@ -135,7 +135,7 @@ def report_unknown_names(ctx: Context) -> None:
 
 
 def _of_a_metric(ctx: Context, name: str, span: Span) -> str:
-    """Return the help for a word for measured quality, and for a name before a metric, or nearly one: `chat.memroy`."""
+    """Return the help for an unknown name that is a judge's figure, or that one or a metric follows (`chat.memroy`); or empty."""
     file, behind = ctx.file_of(span), _attribute(ctx, span)
     word = behind or name
     if word in JUDGED or word in ("quality", "accuracy"):
@@ -151,7 +151,7 @@ def _of_a_metric(ctx: Context, name: str, span: Span) -> str:
 
 
 def _attribute(ctx: Context, span: Span) -> str:
-    """Return the word behind a name and a dot, or nothing."""
+    """Return the word that follows the name at a span and a dot; empty if there is none."""
     found = re.match(r"\.(\w+)", ctx.file_of(span).lines[span.end_line - 1][span.end_column - 1 :])
     return found[1] if found else ""
 
@@ -167,7 +167,7 @@ def shipped_names() -> dict[str, str]:
 
 
 def of_the_library(name: str, kinds: Words) -> str:
-    """Return the help for the beginning of a shipped hardware's or parent's name, as `h100` is of `h100_sxm`; or nothing."""
+    """Return the help for a name that begins shipped names of some kinds, as `h100` begins `h100_sxm`; or empty."""
     files = {f"std/{kind if kind == 'hardware' else kind + 's'}.pzl" for kind in kinds}
     shipped = shipped_names().items()
     meant = [known for known, file in shipped if file in files and known.startswith(f"{name}_")]
@@ -176,7 +176,7 @@ def of_the_library(name: str, kinds: Words) -> str:
 
 
 def use_of(names: Iterable[str]) -> str:
-    """The `use` lines that bring shipped names in, a line a file."""
+    """Return the `use` lines that import some shipped names, one line a file."""
     by_file: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         by_file.setdefault(shipped_names()[name], []).append(name)
@@ -184,7 +184,7 @@ def use_of(names: Iterable[str]) -> str:
 
 
 def _insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
-    """The fix that writes those lines before the first declaration of a file, its doc comment included."""
+    """Return the fix that writes `use_of(names)` before the first item of a file and that item's doc comment."""
     first = next(iter(file.module.items), None)
     line, text = first.span.line if first else 1, use_of(names)
     while first and not isinstance(first, tree.Use) and line > 1 and file.lines[line - 2].startswith("##"):
@@ -233,7 +233,7 @@ def value_of(ctx: Context, symbol: Symbol) -> Value:
 
 
 def _parameter(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
-    """The value that `--set` gives a parameter, else its default."""
+    """Return the value that `--set` gives a parameter, else its default. Refuse one without either, or of a wrong type."""
     name, type_name, scope = symbol.name, param.type.text, Scope(symbol.file)
     listed = tuple(dict.fromkeys(word.text for word in param.words))
     if not listed and type_name not in TYPES:
@@ -283,7 +283,7 @@ def _checked(ctx: Context, value: Value, name: str, type_name: str, span: Span) 
 
 
 def check_settings(ctx: Context) -> None:
-    """Report settings of parameters that no file declares."""
+    """Report each `--set` of a parameter that no file declares."""
     known = [symbol.name for file in ctx.loader.files.values() for symbol in file.symbols("param")]
     listed = ", ".join(f"`{k}`" for k in dict.fromkeys(known))
     help = f"parameters: {listed}" if known else "the program has no parameters"

@@ -1,6 +1,6 @@
 """Arguments of an alternative's constructor, `gqa(kv_heads: 4 | 2)`, and patterns that match it: `gqa(kv_heads: >= 2)`.
 
-`gqa` and `mlp` match the parent's own sub-block too, by its figures. A percentage is compared with the width as it was
+`gqa`, `mlp` and `moe` match the parent's own sub-block too, by its figures. A percentage is compared with the width as it was
 asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, round: 256)` made. A pattern without `dtype`
 matches every storage type, and one without `kv_cache` every type of a KV cache.
 """
@@ -39,7 +39,7 @@ End = int | None
 
 @dataclass(slots=True, eq=False)
 class CallArguments(Settings):
-    """The arguments of one call in a layer of a shape, as alternatives read them. Rounded widths are recorded in `info`."""
+    """Arguments of one call, as alternatives read them for layers of `shape`. Widths and roundings are recorded in `info`."""
 
     info: SpaceInfo = field(kw_only=True)
     shape: Shape = field(kw_only=True)
@@ -50,12 +50,12 @@ class CallArguments(Settings):
         return key not in self.invalid
 
     def refuse(self, key: str, problem: Diagnostic) -> None:
-        """Report a mistake in an argument."""
+        """Report a mistake in an argument, which is then not valid."""
         self.report(problem)
         self.invalid.add(key)
 
     def affords(self, count: int) -> bool:
-        """Return False, reported, if so many alternatives are too many."""
+        """Return True if a choice may have `count` alternatives; else report it and return False."""
         if count > MAX_OPTIONS:
             self.failed = True
             self.ctx.too_much(self.span, "this choice", f"{MAX_OPTIONS} alternatives")
@@ -70,7 +70,7 @@ class CallArguments(Settings):
         return [each for each in found if each is not None]
 
     def _options(self, key: str) -> list[Located]:
-        """Return the options of `a | b`, the argument's own words as they stand; none where it is not written."""
+        """Return the options of an argument `a | b`. A word such as `full` is a Text. Empty if the argument is not written."""
         found: list[Located] = []
         for expr in options_of(self.entries[key].expr) if self.has(key) else ():
             if isinstance(expr, tree.Name) and expr.text in self.known(key).words:
@@ -82,7 +82,7 @@ class CallArguments(Settings):
         return found
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
-        """Return a whole number within bounds."""
+        """Return an argument that is a whole number from `low` to `high`; `default` if it is not written or wrong."""
         return cast(int, self.read(key, default, lambda _: self.count(key, low, high)))
 
     def wholes(
@@ -94,7 +94,7 @@ class CallArguments(Settings):
         help: str = "",
         absent: End = None,
     ) -> list[int]:
-        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; 0 for a word that is taken."""
+        """Return the whole numbers of `a | b` in bounds that pass `check`, 0 for a word (`full`); `[absent]` if not written."""
         if absent is not None and not self.has(key):
             return [absent]
 
@@ -116,7 +116,7 @@ class CallArguments(Settings):
         return [None if word == FULL else word for word in self._each(key, options_of(entry.expr), read)]
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
-        """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
+        """Return widths in channels of `25% | 4096`, rounded to multiples of `multiple`. `whole` is 100 % and the largest."""
         options = [] if self.failed else self._options(key)
         return self._each(key, options, lambda option: self._width(option, multiple, whole))
 
@@ -145,7 +145,7 @@ class CallArguments(Settings):
 
 
 def options_of(expr: tree.Expr) -> tuple[tree.Expr, ...]:
-    """Return the options of `a | b`, or the one that an expression is."""
+    """Return the options of `a | b`; an expression that is no choice is its only option."""
     return expr.options if isinstance(expr, tree.Choice) else (expr,)
 
 
@@ -155,7 +155,7 @@ Predicate = Callable[[Alternative, Shape], bool]
 
 
 def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub_block: Site) -> Predicate:
-    """A test for alternatives of a site."""
+    """Return a pattern as a test of the alternatives of a sub-block or an end. Refuse a pattern with mistakes."""
     if isinstance(pattern, tree.PatternChoice):
         options = ctx.all(predicate, pattern.options, scope, info, sub_block)
         return lambda alternative, own: any(test(alternative, own) for test in options)
@@ -170,7 +170,7 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
 def matching(
     ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, site: SubBlock, layers: tuple[int, ...]
 ) -> tuple[Names, Names]:
-    """Names of the alternatives that match, for each layer those that its like may choose; and of those that do not."""
+    """Return layer -> names that match, and layer -> those that do not, of what the layers of its kind in `layers` may choose."""
     test = predicate(ctx, pattern, scope, info, site)
     found: tuple[Names, Names] = {}, {}
     wanted = set(layers)
@@ -183,7 +183,7 @@ def matching(
 
 
 def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
-    """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
+    """Report a word that is no alternative of a site; return the one that is likely meant, None if none is near."""
     other = next((site for site, of in ALTERNATIVES.items() if site != sub_block and name.text in of), "")
     near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
@@ -239,7 +239,7 @@ def _number(ctx: Context, option: Located, key: str) -> tuple[Fraction, bool]:
 
 
 def _figures(each: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo) -> list[Fraction]:
-    """The alternative's figures a test compares: several where one width was asked for in several ways."""
+    """Return the figures of an alternative that a test compares; by `percent`, all shares that were rounded to its width."""
     figure = each.figure(field, own)
     if figure is None:
         return []

@@ -1,4 +1,4 @@
-"""`space w of p { … }`, of another space, and `used_by(search, top: N)`: choices become alternatives that the parent can have.
+"""Lowering of `space w of p { … }`, of a parent or another space, and of `space n of w = used_by(search, top: N)`.
 
 Every kind of layer reads a choice for itself: `mlp(width: 50%)` is half of each layer's own width. An alternative equal to
 the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written. Overrides such as
@@ -33,12 +33,12 @@ from puzzledsl.syntax import tree
 
 T = TypeVar("T")
 _Edit = Callable[[Choice, int, Shape], Choice]
-"""Makes the new choice of a layer: of its choice so far, its index and its shape."""
+"""A function from a layer's choice so far, its index and its shape to its new choice."""
 
 
 @dataclass(slots=True, eq=False)
 class _Kind:
-    """Layers with a like sub-block, and the alternatives that were read for them."""
+    """Layers whose parent has a sub-block of the same shape, and the alternatives that were read for them."""
 
     shape: Shape
     layers: tuple[int, ...]
@@ -47,7 +47,7 @@ class _Kind:
 
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
-    """Reader of one space's choices and overrides. `emptied`: the override that left a layer nothing, and what it had before."""
+    """Reader of a space's choices and overrides. `emptied`: where no alternative is left -> the override, and what was there."""
 
     ctx: Context
     info: SpaceInfo
@@ -56,7 +56,7 @@ class ChoiceReader:
     def alternatives(
         self, expr: tree.Expr, scope: Scope, sub_block: SubBlock, layers: Sequence[int], *, each: bool
     ) -> dict[int, Choice]:
-        """Return the alternatives of each of some layers: with `each`, all must be able to have them; without, at least one."""
+        """Return layer -> its alternatives by `expr`. With `each`, all `layers` must be able to have them, else at least one."""
         found: dict[int, Choice] = {}
         for kind in self._read_all(expr, scope, sub_block, layers, each=each):
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
@@ -65,7 +65,7 @@ class ChoiceReader:
     def _read_all(
         self, expr: tree.Expr, scope: Scope, site: Site, layers: Sequence[int], *, each: bool
     ) -> list[_Kind]:
-        """Return each kind of some layers with the alternatives read for it; of an end, the whole model as one kind."""
+        """Return `layers` by kind, with the alternatives read for each kind; for an end, the whole model is the only kind."""
         wanted, calls, shape = set(layers), self._calls(expr, scope, site), self.info.shape
         kinds = [
             _Kind(own, here)
@@ -78,7 +78,7 @@ class ChoiceReader:
         return kinds
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
-        """Return `read(*arguments)`; None where it is refused, which leaves the space incomplete."""
+        """Return `read(*arguments)`; where that raises Refused, mark the space as incomplete and return None."""
         try:
             return read(*arguments)
         except Refused:
@@ -88,7 +88,7 @@ class ChoiceReader:
     def _read(
         self, call: Constructed, own: type[Alternative], kinds: list[_Kind], reasons: list[str], each: bool
     ) -> None:
-        """Add the alternatives of one call to each kind of layer that can have them; `reasons`: why one cannot."""
+        """Add the alternatives of one call to each kind that can have them. `reasons`: why each kind cannot; empty if it can."""
         fit = [kind for kind, reason in zip(kinds, reasons, strict=True) if not reason]
         if len(fit) < len(kinds) and (each or not fit):
             unfit = [pair for pair in zip(kinds, reasons, strict=True) if pair[1]]
@@ -129,7 +129,7 @@ class ChoiceReader:
     def _in_types(
         self, options: Sequence[Alternative], call: CallArguments, kind: _Kind
     ) -> Sequence[Alternative]:
-        """Return each alternative in each type of `dtype: q8_0 | q4_0` and `kv_cache`, by type; report what does not fit."""
+        """Return each option in each type that the call's `dtype` and `kv_cache` list; nothing, reported, if one does not fit."""
         for key in (key for key in STORAGE if key in call.table and call.has(key)):
             options = [each.model_copy(update={key: word}) for word in call.types(key) for each in options]
             for option in options:
@@ -174,7 +174,7 @@ class ChoiceReader:
         return []
 
     def override(self, statement: tree.Assign, scope: Scope) -> None:
-        """Apply one override."""
+        """Apply one override, such as `layers[2..].ffn -= noop`. Warn of a `|=` or `-=` that changes nothing."""
         span, changed = statement.target.span, False
         place = self.ctx.sound(statement.target, scope)
         targets: list[SubBlock] = [place.sub_block] if isinstance(place, values.SubBlocks) else [*SUB_BLOCKS]
@@ -191,7 +191,7 @@ class ChoiceReader:
             self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why, fixes=fixes))
 
     def _edit(self, statement: tree.Assign, scope: Scope, site: SubBlock, layers: tuple[int, ...]) -> _Edit:
-        """Return the function from the choice of a layer of a shape to its new one."""
+        """Return the function by which an override makes the new choice of a sub-block in a layer."""
         value, target, op = statement.value, statement.target, statement.op
         if isinstance(value, tree.BadExpr):
             raise Refused
@@ -230,7 +230,7 @@ class ChoiceReader:
 
 
 def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnostic]:
-    """Return the diagnostics that reading for every kind of layer makes; with `each`, for any of them."""
+    """Return, each once, the diagnostics that all readings in `found` have in common; with `each`, those of any reading."""
     by_place = [{(d.code, d.span): d for d in diagnostics} for diagnostics in found]
     places = dict.fromkeys(place for known in by_place for place in known)
     kept = [p for p in places if each or all(p in known for known in by_place)]
@@ -249,7 +249,7 @@ _HELP = {
 
 
 def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
-    """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
+    """Lower a space to the choice of every layer, and record its SpaceInfo in `ctx.infos`. None if its `of` is faulty."""
     space = Declared(ctx, symbol)
     if space.decl.value is not None:
         return _used_by(space)
@@ -264,7 +264,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
 
 
 def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
-    """A space that begins as all-parent, or as another space."""
+    """Return what a space begins with: the parent's sub-blocks, or a copy of the space `base`; None if `base` is faulty."""
     if base.kind == "space":
         other = space_info(ctx, base)
         return None if other is None else other.derived(ctx.name_of(symbol))
@@ -275,7 +275,7 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
 
 
 def _used_by(space: Declared) -> nodes.Space:
-    """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
+    """Lower `space n of w = used_by(s, top: 10)` to the node of `w`, with a note to narrow it once `s` is solved."""
     ctx = space.ctx
     space.check_parts("needed", "none", "space n of w = used_by(search, top: 10)")
     base, call = space.target("space"), space.call()
@@ -307,7 +307,7 @@ class _SpaceBody(ChoiceReader):
     init: tree.Section | None = None
 
     def lower(self, base: nodes.Space | None) -> nodes.Space:
-        """Return the node of the space, which is of the space `base` or of a parent."""
+        """Read the statements and return the space's node. `base` is the space that it is of, None if it is of a parent."""
         ctx, info, body = self.ctx, self.info, self.space.decl.body or ()
         if base is not None and base.used_by is not None:
             body = tuple(statement for statement in body if self._may_narrow(statement, base))
@@ -342,7 +342,7 @@ class _SpaceBody(ChoiceReader):
         )
 
     def _layers(self) -> tuple[nodes.LayerChoice, ...]:
-        """The choice of every layer; layers with one choice share the object."""
+        """Return the choice of every layer. Layers whose choices are the same objects share one LayerChoice."""
         rows: dict[tuple[int, ...], nodes.LayerChoice] = {}
         layers: list[nodes.LayerChoice] = []
         for chosen in zip(*self.info.chosen.values(), strict=True):
@@ -353,7 +353,7 @@ class _SpaceBody(ChoiceReader):
         return tuple(layers)
 
     def _may_narrow(self, statement: tree.Stmt, base: nodes.Space) -> bool:
-        """Report an edit of a narrowed space, whose layers are not known yet."""
+        """Return True if a space of `base`, whose layers a search decides, may have a statement; else report it."""
         if isinstance(statement, tree.Section | tree.Assert | tree.Let):
             return True
         help = "edit the space that the search is of; here, write `init { … }` alone"
@@ -362,7 +362,7 @@ class _SpaceBody(ChoiceReader):
         return False
 
     def _is_choice(self, statement: tree.Stmt) -> bool:
-        """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
+        """Read a choice such as `ffn = …`, or a `let`, and return True; return False for a statement that is read later."""
         match statement:
             case tree.Let():
                 shared_statement(self.ctx, statement, self.scope, self.space.thing)
@@ -393,7 +393,7 @@ class _SpaceBody(ChoiceReader):
         self.info.choose(part, [found[layer] for layer in layers])
 
     def _report_unknown(self, name: tree.Name, help: str = "", known: Sequence[str] = _EDITED) -> str:
-        """Report an unknown setting; return the choice that is meant, if it is one."""
+        """Report an unknown setting and return the choice that is probably meant. Refuse one that is near no choice."""
         near = closest(name.text, known)
         said: Args = {"thing": self.space.thing, "name": name.text}
         self.ctx.report(errors.UnknownKey(name.span, near=near, help=help, **said))

@@ -1,4 +1,4 @@
-"""A child in memory, none of whose code is run; and on disk: its config.json, its layers, and its weights, read when needed.
+"""Load a child as a model, running none of its code; or open its files: config.json, layers, and weights, read when needed.
 
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
 (`from_definition`), so that a large child needs no memory for a whole model; its files are written one tensor at a time.
@@ -81,7 +81,7 @@ class Chosen:
     def module(
         self, model: PreTrainedModel, layer: nn.Module, pieces: Pieces
     ) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        """Return the sub-block for a layer of the parent, whose own weights are shared, and what its piece holds.
+        """Return the sub-block's module for the parent's `layer`, and its piece's weights; {} for the parent's own or a no-op.
 
         Raises DiagnosticError: PieceDoesNotFit, and those of `build_alternative`.
         """
@@ -127,7 +127,7 @@ class Chosen:
 
 
 def chosen_in(layer_idx: int, layer: LayerDefinition) -> tuple[Chosen, Chosen]:
-    """Return both sub-blocks of a child's layer. A coupled piece stores its own half of the parent's alone."""
+    """Return both sub-blocks of a child's layer. Both name a coupled piece, though it stores nothing for a parent's half."""
     return (
         Chosen(layer_idx, "attention", layer.attention, layer.block_piece or layer.attention_piece),
         Chosen(layer_idx, "ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
@@ -137,7 +137,7 @@ def chosen_in(layer_idx: int, layer: LayerDefinition) -> tuple[Chosen, Chosen]:
 SHARD_BYTES = 5_000_000_000
 ALIGNMENT = 8  # of the first tensor, as the format asks
 STACK_ALIGNMENT = 64
-"""Alignment of a file that starts with stacks of matrices: transformers uses them in place, unaligned ones with other sums."""
+"""Alignment, in bytes, of a file with stacked matrices: transformers uses these in place; unaligned ones give other sums."""
 
 
 def write_shards(
@@ -145,7 +145,7 @@ def write_shards(
 ) -> list[Path]:
     """Write `model.safetensors`, or `model-00001-of-0000N.safetensors` … and the index, in order of `weights`.
 
-    A tensor is never split; a file holds at least one, and no more than `shard_bytes` of them otherwise.
+    A tensor is never split. A file holds at most `shard_bytes` of tensors, or one larger tensor. Returns the files' paths.
     """
     groups = _groups(weights, shard_bytes)
     names = ["model.safetensors"]
@@ -210,7 +210,7 @@ class ChildFiles:
 
     @property
     def sub_blocks(self) -> list[tuple[Shape, Shape]]:
-        """Each layer with its attention alone and with its FFN alone, for their figures."""
+        """The shapes of each layer with its attention alone and with its FFN alone, for figures of each sub-block."""
         pairs = zip(self.layers, self.shape.each, strict=True)
         return [(attention.alone(own), ffn.alone(own)) for (attention, ffn), own in pairs]
 
@@ -241,7 +241,7 @@ class ChildFiles:
         return found
 
     def cast(self, dtype: torch.dtype) -> ChildFiles:
-        """Return the same child in another dtype; tensors are converted when they are read, but for exact ones."""
+        """Return the same child in another dtype, converted when read; weights on grids and exact ones of mixtures in float32."""
         exact = tuple(f".{name}" for name in FAMILIES[self.shape.family].mixture.exact)
         on_grid = self.storage_types()
         kept = {

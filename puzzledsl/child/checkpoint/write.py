@@ -52,7 +52,7 @@ CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausal
 
 
 def foreign_code(directory: Path, child: ChildFiles) -> list[Diagnostic]:
-    """Return the files of code, in any folder, and configurations naming other code, that puzzledsl does not write; by path."""
+    """Return diagnostics of code files, in any folder, and of names of code in configurations, that puzzledsl does not write."""
     shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
     shipped[MLX_MODEL_FILE] = mlx_code().encode()
     found = [*_files(directory, shipped), *_names(directory)]
@@ -166,7 +166,7 @@ def _format(precision: Precision) -> str:
 
 
 def _group(precision: Precision, group: int | None, modules: list[str]) -> dict[str, Any]:
-    """Return the settings of modules of one type. A regular expression matches those of one name inside a layer."""
+    """Return settings of `modules`, with a pattern for each name in a layer. `group`: weights that share a scale; None: a row."""
     layers: dict[tuple[str, str], list[str]] = {}
     for module in modules:
         start, index, inside = cast("re.Match[str]", re.fullmatch(r"(.*?)\.(\d+)\.(.*)", module)).groups()
@@ -334,7 +334,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def remote_files(shape: Shape) -> list[str]:
-    """Return the names of the files of model code in every directory."""
+    """Return the names of the files of model code in every checkpoint of the shape's family."""
     names = ["configuration_decilm.py", "modeling_decilm.py", "rounded_cache.py", "window.py"]
     return ["clamped.py", *names] if shape.family in DENSE else names
 
@@ -342,7 +342,7 @@ def remote_files(shape: Shape) -> list[str]:
 def remote_code(file_name: str, child: ChildFiles) -> str:
     """Return the model code of a checkpoint. It is written for Llama; other families differ in their classes and names.
 
-    It has the source of the modules that come from installed packages.
+    The source of modules that installed packages define is put into it.
     """
     text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
     for old, new in _remote_names(child):
@@ -385,7 +385,7 @@ def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:
 
 
 def _parts(child: ChildFiles) -> str:
-    """Return the source of the places of sub-blocks, by the type of layer in config.json."""
+    """Return Python source of a dictionary: type of layer in config.json -> (module, norms, pair) of attention and of FFN."""
     names = FAMILIES[child.shape.family].names
     types = getattr(child.config, "layer_types", None) or ["full_attention"] * child.shape.layers
     found: dict[str, Names] = {}

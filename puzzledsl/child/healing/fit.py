@@ -171,7 +171,7 @@ class FitBatch:
 def fit_last(
     sub_block: ChildSubBlock, calibration: Iterable[FitBatch], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
-    """Fit the last map in place; its bias stays. Return the shares of the two steps (`added`, `drift`) that were taken."""
+    """Fit the last map in place, not its bias. Return the shares taken of the two steps (`added`, `drift`), 0 if it stays."""
     last = sub_block.last
     assert last is not None
     if isinstance(last, ExpertByExpert):
@@ -239,7 +239,7 @@ def _targets(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
 
 
 def _joined(sub_block: ChildSubBlock, batches: Iterable[FitBatch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the weighted inputs [T, P] and residual targets [T, Q] of the regression, of at least JOINED_TOKENS tokens.
+    """Yield the weighted inputs [T, P] and residual targets [T, Q] of the regression, JOINED_TOKENS or more at a time.
 
     With few tokens, adding the Gram matrices takes most of the time.
     """

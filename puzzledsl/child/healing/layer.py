@@ -93,7 +93,7 @@ def first_changed(links: Sequence[Link], of_parent: Sequence[int]) -> int:
 
 
 MOST_CHANNELS = 8192
-"""Mixtures of more inputs in all are fitted expert by expert: the equations of all together would not fit into memory."""
+"""Most inputs of all experts together that are fitted as one map; equations of more would not fit into memory."""
 
 
 class SplitMixture:
@@ -121,14 +121,14 @@ class SplitMixture:
         ]
 
     def named(self, matrices_HP: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and value of each weight that such matrices hold, as views of them."""
+        """Yield name and value of each weight in `matrices_HP`, which are as `matrices` returns them; the values are views."""
         for (prefix, expert), matrix_HP in zip(self._experts.items(), matrices_HP, strict=True):
             yield f"{prefix}down_proj.weight", matrix_HP[:, : expert.width]
             if expert.down.bias is not None:
                 yield f"{prefix}down_proj.bias", matrix_HP[:, -1]
 
     def read(self, x_TH: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each expert's tokens [N], and what its matrix reads for them, float32 [N, P]."""
+        """Yield for each expert the indices of its tokens [N], and what its matrix reads for them, float32 [N, P]."""
         routes = [*self._mixture.route(x_TH), self._shared(x_TH)]
         for expert, routed in zip(self._experts.values(), routes, strict=False):
             read_NW = self._mixture.activations(expert, x_TH[routed.tokens]) * routed.weights
@@ -220,7 +220,7 @@ def expert_steps(
 
 
 def ridge_of(last: ExpertByExpert, x_TH: Tensor, weight_T1: Tensor, strength: float) -> float:
-    """Return `strength` times the inputs that a token reads / tokens, relative to the mean square of all inputs.
+    """Return the absolute ridge: max(RIDGE, `strength` * inputs that a token reads / tokens) * mean of the Grams' diagonals.
 
     `Gram.ridge` counts all inputs. With those that are read, healed KL is 6 % lower on a small mixture with four of 16 experts a
     token (docs/science.md: half the width: 0.00695, beside 0.00742; 0.00679 at a quarter of it).
@@ -286,7 +286,7 @@ class ChildSubBlock:
         return {f"{self.name}.weight": self.last.weight} if isinstance(self.last, nn.Linear) else {}
 
     def load_fitted(self, weights: Mapping[str, Tensor]) -> None:
-        """Set the weights that `fitted` returned once."""
+        """Set the fitted weights, from values by the names that `fitted` gives them."""
         if self.grid is not None:
             self.put_on_grid(weights[f"{self.name}.weight"])
             return
@@ -317,7 +317,7 @@ class ChildSubBlock:
         return output if self._factor == 1 else output * self._factor
 
     def scale(self, read_BSP: Tensor) -> Tensor | float:
-        """Return the factor of each token between the last map's output and what is added, [B, S, 1]."""
+        """Return the factor of each token between the last map's output and what is added, [B, S, 1]; 1 without a norm behind."""
         if self._behind is None:
             return 1.0
         mean = self._output(read_BSP).float().square().mean(-1, keepdim=True)

@@ -57,7 +57,7 @@ Points = Mapping[int, Streams]
 
 
 class HealingGroups:
-    """The parent's stream in groups that are fitted to, that judge the steps, and to measure on; and a child's way up them."""
+    """Token groups to fit to, to judge steps by and to measure on, with the parent's stream of each; heals sub-blocks on them."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ def _efforts(
 ) -> dict[int, float]:
     """Return the work of each layer of the child, with that of the parent's layers that run meanwhile.
 
-    `ran` layers of the parent have run. Layers whose healed weights are in `folder` are not fitted again.
+    `ran`: number of the parent's layers that have run already. Layers with healed weights in `folder` are not fitted again.
     """
     efforts = {}
     for layer_idx, links in todo.items():
@@ -224,7 +224,7 @@ def healed_layer(work: Path, layer_idx: int) -> Path:
 
 
 class _Walk(HealingGroups):
-    """The streams of a walk: calibration tokens, then held-out ones, which the child without healing reads, too."""
+    """Healing of one child: its streams on calibration and held-out tokens, and on the latter those of the child unhealed."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class _Walk(HealingGroups):
             seal_beside(path)
 
     def _past(self, sub_block: ChildSubBlock, stored: Mapping[str, LazyTensor] | None) -> dict[str, Tensor]:
-        """Heal a sub-block, or set what healing it gave, move the streams past it, and return its healed weights."""
+        """Heal a sub-block, or load its healed weights from `stored`; move the streams past it; return its healed weights."""
         link = sub_block.link
         points = {point: self.parent.at(point) for point in (link.point, link.goal)}
         self._unhealed = [h + sub_block.added(self._read(sub_block, h)) for h in self._unhealed]
@@ -326,7 +326,7 @@ def healing_text(
 
 
 def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
-    """Return the number of first blocks that BLD, scores and healing read; nothing is fitted to the text behind them."""
+    """Return how many blocks at the start of a text BLD, scores and healing read, in the order of `context` and `seed`."""
     found = [0]
     for bld in program.blds.values():
         if (bld.context, bld.seed) != (context, seed):  # another order
@@ -351,7 +351,7 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Return twice the blocks of this text that scores and refinements read: no child is healed on what it may be judged by."""
+    """Return twice the most blocks of this text that a score or refinement reads: no child is healed on what may judge it."""
     samples = [
         score.method.samples
         for score in program.scores.values()
@@ -371,12 +371,12 @@ STREAMS_AT_A_TIME = 16
 
 
 OUTCOME = "healed.json"
-"""The file of `HealingInputs.work` that says what healing a whole child gave."""
+"""File in `HealingInputs.work` with the outcome of healing a whole child: a `Healed` as JSON."""
 
 
 @dataclass(frozen=True)
 class HealingInputs(StageInputs):
-    """Inputs of healing the child of a definition, that of a search.
+    """Inputs of healing the child that `definition` describes; `name` is that of its search.
 
     Layers that an interrupted run of the same child, or a lost worker, left in `work` are reused; so is all of a finished one.
     """

@@ -1,6 +1,6 @@
-"""`pzl check` and `pzl fmt`.
+"""`pzl check`: report every mistake of a program, and with `--fix` apply the safe fixes.
 
-`pzl fmt`: format programs in place, or say which would change; `-` formats stdin. Loads no torch.
+`pzl fmt`: format programs in place, or list those that would change (`--check`); `-` formats stdin. Loads no torch.
 """
 
 import sys
@@ -70,7 +70,7 @@ def check(
 
 
 def _warnings(what: list[str], option: str) -> set[str]:
-    """Validate the values of `--deny` or `--allow`: codes of warnings; `warnings` to deny all. Others are a usage error."""
+    """Return the values of `--deny` or `--allow`: codes of warnings, or `warnings` to deny all. Others are a usage error."""
     every = ["warnings"] if option == "--deny" else []
     if not what or what == every:
         return set(what)

@@ -41,9 +41,9 @@ _DEFINITION = re.compile(r"^\w+ = Mistake\(", re.MULTILINE)
 
 @cache
 def all_codes() -> dict[str, Mistake]:
-    """Return the diagnostics of all stages by code, in order, without loading the stages' libraries.
+    """Return every diagnostic that has a page in `errors/`, by code and in order of number, without loading heavy libraries.
 
-    A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
+    A diagnostic is defined in the module that reports it. If that module loads a heavy library, an `errors` module has it.
     """
     root = Path(puzzledsl.__file__).parent
     for path in sorted(root.glob("**/*.py")):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 MEASURED = "measured"
-"""The hardware of a program that times blocks on this machine."""
+"""Value of `--hardware` for a program that times blocks on this machine."""
 NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
 PARENT_HELP = (
     "A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
@@ -66,7 +66,7 @@ def new(
 
 
 class ParentLines(Record):
-    """Declaration of a parent: what is used of std, and the declaration's value. `shape` fits the space to it."""
+    """Parts of a parent's declaration: its `use` line (or empty) and `value`, its shape, and the program's first comment."""
 
     use: str
     value: str
@@ -75,7 +75,7 @@ class ParentLines(Record):
 
 
 class Budget(Record):
-    """Text that a starter spends: tokens a piece, of healing a child, of its training, and in a sequence; samples a score."""
+    """Tokens of a starter to train a piece, to heal a child, to train it, and in a sequence; samples of a score; a remark."""
 
     piece: str
     healed: str
@@ -102,18 +102,18 @@ HERE = {
     ),
     "vllm": ("measured(engine: vllm, dtype: bf16)", "`pzl measure` times models in vLLM here"),
 }
-"""Engine -> the hardware of this machine, and what it does."""
+"""Engine -> the hardware that measures with it on this machine, and the comment behind that."""
 EXPORTS = {
     "torch": 'hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")',
     "mlx": 'mlx("child")',
     "llama_cpp": 'gguf("child.gguf", lower: true)  # then chat: llama-server -m child.gguf',
     "vllm": 'hf("child", runtime: vllm, lower: true)',
 }
-"""Engine -> the export of the child."""
+"""Engine -> the value of the `export` declaration."""
 
 
 def program(parent: ParentLines, hardware: str, engine: str, keep: str) -> str:
-    """The whole starter: its template, filled. `keep`: the accuracy that must be kept; empty: the speed is required."""
+    """Return the text of the starter. `keep`: the share of accuracy to require, such as 95%; if empty, it requires a speed."""
     from puzzledsl.report.numbers import environment
 
     shape, uses, (here, why) = parent.shape, [parent.use] if parent.use else [], HERE[engine]
@@ -141,7 +141,7 @@ def program(parent: ParentLines, hardware: str, engine: str, keep: str) -> str:
 
 
 def _calibration(shape: Shape) -> int:
-    """Ki tokens of calibration that give each expert as many as it has channels; 0 where the default does."""
+    """Return the thousands (Ki) of calibration tokens that give each expert as many as its channels; 0 if the default does."""
     from puzzledsl.ir.nodes import Bld
 
     mixtures = [own for own in shape.each if own.ffn == "moe"]
@@ -150,18 +150,18 @@ def _calibration(shape: Shape) -> int:
 
 
 BITS = "parent(dtype: full | iq4_nl)"
-"""Types of weights that llama.cpp serves: bits come before structure. `full` is what the hardware says, q8_0."""
+"""The weight types that a starter for llama.cpp offers each sub-block. `full` is the hardware's own type, q8_0."""
 SMALL_SHARE = 0.1
-"""Share of a layer's parameters below which attention is left whole: fewer heads of it would save nothing."""
+"""Share of a layer's parameters below which attention gets no smaller alternatives, as they would save next to nothing."""
 
 
 def _has_bits(shape: Shape, engine: str) -> bool:
-    """True where the starter gives layers a choice of bits: experts are rounded to the nearest alone, so mixtures have none."""
+    """Return True if the starter offers bits: for llama.cpp and a parent with attention in each layer and no mixtures."""
     return engine == "llama_cpp" and all(own.ffn != "moe" and own.mixer == "attention" for own in shape.each)
 
 
 def _attention(shape: Shape, engine: str) -> str:
-    """Keep, fewer bits in llama.cpp, fewer key/value heads (for the layers that have more), a linear map, nothing."""
+    """Return the alternatives of attention: the parent's, bits for llama.cpp, else fewer key/value heads and linear; noop."""
     from puzzledsl.alternatives.parent import ParentAttention
     from puzzledsl.ir.facts import layer_fact
 
@@ -177,7 +177,7 @@ def _attention(shape: Shape, engine: str) -> str:
 
 
 def _ffn(shape: Shape, engine: str) -> str:
-    """Keep, fewer bits, narrower ones on the grid that hardware likes, fewer or narrower experts, a linear map, nothing."""
+    """Return the alternatives of FFNs: the parent's, bits for llama.cpp, else narrower ones, fewer experts and linear; noop."""
     if _has_bits(shape, engine):
         return f"{BITS} | noop"
     found = ["parent"]
@@ -191,7 +191,7 @@ def _ffn(shape: Shape, engine: str) -> str:
 
 
 def _linear(engine: str) -> str:
-    """A linear map where the engine has one; others would run it as something larger."""
+    """Return `linear | ` if the engine runs linear maps as such, else nothing: other engines run them as something larger."""
     return "linear | " if engine in ("torch", "mlx") else ""
 
 
@@ -211,7 +211,7 @@ def std_parents() -> dict[str, str]:
 
 
 def _parent(given: str, folder: Path | None) -> ParentLines:
-    """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
+    """Read a checkpoint, GGUF file, shape or hub id. `folder`: the program's; None: it is printed. Raises DiagnosticError."""
     from puzzledsl.checker.check import shipped_shapes
     from puzzledsl.families.config import BadConfig, checkpoints_beside
     from puzzledsl.families.registry import read_config
@@ -249,7 +249,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
 
 
 def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
-    """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
+    """Write a GGUF file's weights to a directory in `folder` unless it exists; return its path and a remark on their type."""
     from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
     from puzzledsl.pipeline.errors import NoSuchParent
 
@@ -274,7 +274,7 @@ def _without_suffix(id: str) -> str:
 
 
 def _checked(text: str, path: Path) -> str:
-    """Return a starter that checks. Raises DiagnosticError for what its engine lacks of the parent."""
+    """Check the text of a starter and return it. Raises DiagnosticError if it has mistakes: the engine lacks a parent's part."""
     from puzzledsl.checker.check import inspect
 
     place, is_new = path.resolve(), not path.parent.exists()
@@ -290,7 +290,7 @@ def _checked(text: str, path: Path) -> str:
 
 
 def _hardware(given: str) -> str:
-    """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
+    """Return `given` if it is `measured` or a profile of std/hardware.pzl. Raises DiagnosticError for any other name."""
     from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.pipeline.errors import NoSuchProfile
 
@@ -302,5 +302,5 @@ def _hardware(given: str) -> str:
 
 
 def _stem(parent: str) -> str:
-    """A file name after a parent: letters, digits and `_`."""
+    """Return a file name without ending, made of a parent's name: letters, digits and `_`."""
     return re.sub(r"\W+", "_", Path(parent).name.lower()).strip("_") or "search"

@@ -189,7 +189,7 @@ def why(
 
 
 def _place(ctx: Context, search: str, text: str) -> tuple[int, Site | None]:
-    """The layer and the site in it (None: both) that a user means; anything else is a usage error."""
+    """Return the layer and sub-block (None: both) of a PLACE; of an end, the layer count and its name. Else a usage error."""
     match = PLACE.fullmatch(text.strip())
     if match is None:
         message = f"`{text}` is no place; write `layers[12]`, `layers[12].ffn`, `12` or `head`"

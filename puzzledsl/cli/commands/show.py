@@ -1,6 +1,6 @@
-"""`pzl show` and `pzl plan`.
+"""`pzl show`: the alternatives of every layer after overrides.
 
-`pzl plan OLD NEW`: what changes between two programs, before anything is run.
+`pzl plan OLD NEW`: the changes from one program to another, before anything is run.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def show(ctx: Context, spaces: NamesArgument = None, json: JsonOption = False) -
 
 
 def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
-    """Return a space as text for a terminal."""
+    """Return a space as text for a terminal. `waiting`: of `_waiting`; if not empty, only the search it waits for is shown."""
     from puzzledsl.ir.facts import layer_kinds
 
     space = table.space
@@ -65,7 +65,7 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
 
 def _layer_table(space: nodes.Space) -> Iterator[str]:
-    """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
+    """Yield one line for each distinct choice: the layers that have it, its attention and its FFN alternatives."""
     found: dict[nodes.LayerChoice, list[int]] = {}
     for layer, choice in enumerate(space.layers):
         found.setdefault(choice, []).append(layer)
@@ -77,7 +77,7 @@ def _layer_table(space: nodes.Space) -> Iterator[str]:
 
 
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
-    """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
+    """Yield one line per alternative: KV heads or width, parameters, their share of the parent's, number of layers, notes."""
     from puzzledsl.alternatives.alternative import absent
     from puzzledsl.alternatives.parent import PARENTS
 
@@ -99,7 +99,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
 
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
-    """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
+    """Return {"waits_for": SEARCH} if a `used_by` space waits for that search's solution; else an empty dictionary."""
     from puzzledsl.pipeline.compile import resolve_used_by
 
     used_by = ctx.program.spaces[name].used_by
@@ -127,7 +127,7 @@ def plan(
 
 
 def _program(path: Path, pairs: list[str] | None) -> Program:
-    """A program from source, or as it was compiled. Raises DiagnosticError where there is none."""
+    """Return the program of a `.pzl` file (`pairs`: `--set`), an ir.json, or a directory with one. Raises DiagnosticError."""
     if path.is_dir():
         path = path / "ir.json"
         if not path.is_file():

@@ -1,6 +1,6 @@
-"""`pzl run`: all stages of a program that are not done yet; `pzl status`: the state of each with its reason.
+"""`pzl run`: all tasks of a program that are not done yet; `pzl status`: the state of each task with its reason.
 
-And commands of single stages: each resumes where it was interrupted, and skips what is done.
+Also the commands of single stages. Each resumes where it was interrupted, and skips what is done.
 """
 
 from __future__ import annotations
@@ -135,9 +135,9 @@ def status(ctx: Context, json: JsonOption = False) -> None:
 
 
 def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool = False) -> list[str]:
-    """Do one stage for the named declarations (all without names), skipping what is fresh unless `again`. Return their names.
+    """Do one stage for the named declarations (None: all) and return their names. Fresh results stay, unless `again`.
 
-    Raises DiagnosticError at the end for those that failed.
+    Raises DiagnosticError for unknown names at once, and at the end for the declarations that failed.
     """
     from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import execute
@@ -153,7 +153,7 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool =
 
 
 def plain(stage: str, doc: str, *options: str) -> Callable[..., None]:
-    """Return the command of a stage whose files say all."""
+    """Return a command that does a stage and prints no result. `doc`: its help; `options`: its shared options (`on`, `heal`)."""
 
     def command(ctx: Any, names: NamesArgument = None) -> None:
         do_stage(ctx, stage, names)

@@ -1,6 +1,6 @@
 """`pzl verify-export`: compare a child's outputs in third-party engines with a reference.
 
-`pzl verify-load`: a search's child and its parent under traffic in their engine, beside what the simulation predicts.
+`pzl verify-load`: serve a search's child and its parent under traffic in their engine, and compare with the simulation.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _chosen(runtime: str) -> list[EngineName]:
 
 
 def _refuse_absent(engines: list[EngineName]) -> None:
-    """Raise DiagnosticError for engines that were asked for by name and are not installed."""
+    """Raise DiagnosticError (NoSuchEngine) if one of the engines is not installed."""
     from puzzledsl.child.definition import NoSuchEngine
     from puzzledsl.export.engines.ask import python_of
     from puzzledsl.ir.engines import RUNTIMES
@@ -154,7 +154,7 @@ def verify_load(
 def _bench(
     ctx: Context, searches: list[str], scenario: str | None, server: str | None, seconds: float
 ) -> LoadBench:
-    """Return what is served. Raises DiagnosticError: what is not declared, solved, measured or installed."""
+    """Return the bench that serves the models. Raises DiagnosticError for what is not declared, solved, measured or installed."""
     from puzzledsl.ir.base import span_of
     from puzzledsl.ir.measured_engines import TORCH
     from puzzledsl.ir.nodes import MeasuredHardware
@@ -185,7 +185,7 @@ def _bench(
 
 
 def _load_lines(check: LoadCheck) -> Iterator[str]:
-    """Yield a table: each run's figures as `predicted / measured`, and how far apart they are."""
+    """Yield the lines of a table: each run's figures as `predicted / measured (difference in %)`, and what `pace` means."""
     names = ("rate", "ttft", "p50_ttft", "p95_ttft", "tpot", "p50_tpot", "p95_tpot")
     rows = [["", "asked", "seed", "requests", "pace", *names]]
     for run in check.runs:

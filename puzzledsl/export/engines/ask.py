@@ -27,7 +27,7 @@ LLAMA_FOLDER = ".llama"
 TIMEOUT_S = 1800
 GIB = 1 << 30
 FEW_SMALL_BYTES, FEW_SMALL_SHARE = 28 << 20, 0.1
-"""Memory in small pages that slows no weights: 21 MiB are Python's and llama.cpp's own, and of much memory it is a part."""
+"""Bytes, and share of a process's memory, that may lie in small pages without slowing weights: 21 MiB hold no weights."""
 
 
 class Answer(Record):
@@ -69,7 +69,7 @@ def llama_library() -> Path | None:
 
 
 def build_of(engine: str) -> str:
-    """Return a digest of the user's build of llama.cpp, where one is used; empty for an engine of a package."""
+    """Return a digest of the user's build of llama.cpp; empty for other engines, and if the wheel's library is used."""
     library = llama_library() if engine == "llama_cpp" else None
     if library is None or not library.is_file():  # its process says that
         return ""
@@ -78,8 +78,8 @@ def build_of(engine: str) -> str:
 
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""Weights in huge pages. In small ones a process may decode 12 % slower than another with the same file (SmolLM2 in llama.cpp),
-for as long as it lives: it depends on which pages were free when it began."""
+"""glibc's setting for weights in huge pages. In small ones a process may decode 12 % slower than another with the same file
+(SmolLM2 in llama.cpp), for as long as it lives: it depends on which pages were free when it began."""
 
 
 def environment(engine: str, threads: int, folder: str) -> dict[str, str]:
@@ -102,9 +102,9 @@ class Session:
     """An engine's process. Use as a context manager: its end ends the process."""
 
     def __init__(self, engine: str, path: Path | None, request: dict[str, Any], cache_bytes: int = 0) -> None:
-        """Load the model at `path`, if any, as the `request` says. Raises SessionFailed.
+        """Start the process; load the model at `path`, if any, by `request` (see `worker.py`). Raises SessionFailed.
 
-        Some engines reserve the `cache_bytes` of its KV cache.
+        `cache_bytes`: size of the model's KV cache, for engines that reserve it.
         """
         python = python_of(engine)
         assert python is not None, "the caller asks first"
@@ -133,7 +133,7 @@ class Session:
 
     @property
     def is_in_huge_pages(self) -> bool:
-        """False of a process whose weights lie in small pages, since the system had no others; True where it does not say."""
+        """False if much of the process's memory lies in small pages; True also if the system does not say."""
         try:
             told = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text("ascii")
         except OSError:
@@ -143,7 +143,7 @@ class Session:
         return anonymous - huge <= max(FEW_SMALL_BYTES, FEW_SMALL_SHARE * anonymous)
 
     def prefill(self, prompt: int) -> float:
-        """Return the seconds of one prompt of every sequence. Raises SessionFailed."""
+        """Return the seconds in which every sequence reads a prompt of `prompt` tokens. Raises SessionFailed."""
         return float(self.ask({"op": "prefill", "prompt": prompt}))
 
     def fill(self, context: int) -> None:
@@ -151,7 +151,7 @@ class Session:
         self.ask({"op": "fill", "context": context})
 
     def steps(self, steps: int) -> list[float]:
-        """Return the seconds of decode steps after `fill`. Raises SessionFailed."""
+        """Return the seconds of each of `steps` decode steps after `fill`. Raises SessionFailed."""
         return [float(seconds) for seconds in self.ask({"op": "steps", "steps": steps})]
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class Session:
         self.close()
 
     def ask(self, question: dict[str, Any], hear: Callable[[str], None] | None = None) -> Any:
-        """Return the answer to a question of `worker.py`; `hear` gets what is said before. Raises SessionFailed."""
+        """Return the answer of `worker.py` to a question; `hear` gets log lines that come before it. Raises SessionFailed."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
@@ -213,7 +213,7 @@ def ask(
     dtype: str = "float32",
     caches: Mapping[str, object] | None = None,
 ) -> Answer | Crash:
-    """Run models on disk in an installed engine; any failure of its process is an answer. See `worker.py` for the request."""
+    """Run models on disk in an installed engine; return Crash if its process fails. `worker.py` explains the arguments."""
     request: dict[str, Any] = {
         "models": [str(path.absolute()) for path in models],
         "prompts": [list(prompt) for prompt in prompts],

@@ -37,7 +37,7 @@ def bindings() -> tuple[Any, Any, str]:
 
 
 def with_structures_of(header: str, declarations: str) -> str:
-    """Return declarations with the structures of a header that llama.cpp is given."""
+    """Return cffi declarations in which the structures GIVEN are a header's. Raises RuntimeError if it lacks one."""
     bare = re.sub(r"//[^\n]*|/\*.*?\*/", "", header, flags=re.DOTALL)
     for name in GIVEN:
         pattern = re.compile(rf"struct {name}\s*\{{(.*?)\}}", re.DOTALL)
@@ -52,7 +52,7 @@ def with_structures_of(header: str, declarations: str) -> str:
 class Engine:
     """One loaded model with a float32 KV cache; for timing, as `llama-server` loads it: a float16 cache, flash attention.
 
-    A cache of another type, which the request may name, needs flash attention: without, llama.cpp stores no values so.
+    A request may name another type of cache. It turns on flash attention, without which llama.cpp stores no values in that type.
     """
 
     logprobs = False
@@ -156,7 +156,7 @@ class Engine:
         return found
 
     def _timed(self, past: int, tokens: int, sequences: int = 0) -> float:
-        """Seconds of `tokens` new ones of every sequence, or of the first ones, with the choice of its next token."""
+        """Return the seconds of `tokens` new tokens of all (or the first) `sequences`, with the choice of the next token."""
         sequences = sequences or self._batch
         total = sequences * tokens
         batch = self._lib.llama_batch_init(total, 0, 1)

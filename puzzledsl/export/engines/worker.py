@@ -33,7 +33,7 @@ POLL_S = 0.5
 
 
 def run(name: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(facts, arrays) of a request."""
+    """Return the answer to a `run` request, and the arrays for its file."""
     engine_class = _module(name).Engine
     facts: dict[str, Any] = {"logprobs": engine_class.logprobs}
     arrays: dict[str, Any] = {}
@@ -62,7 +62,7 @@ def greedy(engine: Any, prompt: list[int], steps: int) -> tuple[Any, list[int]]:
 
 @cache
 def _module(name: str) -> Any:
-    """`NAME_engine.py`, found without a package: the file may be alone with its engine."""
+    """Load `NAME_engine.py` from beside this file: the package may not be installed in this environment."""
     path = Path(__file__).with_name(f"{name}_engine.py")
     spec = importlib.util.spec_from_file_location(f"pzl_{name}_engine", path)
     assert spec is not None and spec.loader is not None

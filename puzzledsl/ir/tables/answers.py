@@ -22,7 +22,7 @@ class LayerAssignment(Frozen):
 
 
 class EndsAssignment(Frozen):
-    """Canonical names of the choice of a model's ends. It follows the layers' where a space gives them a choice."""
+    """Canonical names of the choice of a model's ends. A child has it after its layers' choices if its space offers one."""
 
     embedding: str
     head: str
@@ -34,13 +34,13 @@ class EndsAssignment(Frozen):
 
     @property
     def types(self) -> dict[EndName, PrecisionName]:
-        """The storage types by site; nothing of an end that is as in the parent."""
+        """The storage type of each end that has one of its own; ends that are as in the parent are left out."""
         found = {site: getattr(self, site).partition("@")[2] for site in ENDS}
         return {site: dtype for site, dtype in found.items() if dtype}
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Return the assignment of a key."""
+        """Return the assignment of a key of cost tables, as `name` gives it."""
         embedding, _, head = name.partition("/")
         return cls(embedding=embedding, head=head)
 
@@ -212,8 +212,8 @@ class SubBlockRegrets(Frozen):
 class Move(Frozen):
     """A requirement's bound moved, and how much worse the optimum gets (negative: better), as a `Regret` says it.
 
-    "tighter" and "looser" are away from and towards what could be had without it; "up" and "down" are an equation's; "without"
-    drops it. `by`: "1 %", or "1" for a requirement that counts. `bound` is the new one, in base units or times the parent's.
+    A bound moves "tighter" or "looser", that of an equation "up" or "down"; "without" drops the requirement. `by`: "1 %", or "1"
+    if it counts layers. `bound`: the new one, in base units or times the parent's; None if it is dropped or there are several.
     """
 
     kind: Literal["tighter", "looser", "up", "down", "without"]
@@ -288,7 +288,7 @@ class Refinement(Artefact):
     proven: float
 
     def __post_init__(self) -> None:
-        """Refuse an answer that was not measured."""
+        """Raise ValueError if the solution is not one of the measured children."""
         if all(child.layers != self.solution.layers for child in self.children):
             raise ValueError("the solution of a refinement is one of the children that were measured")
 
@@ -341,13 +341,13 @@ class Piece(Artefact):
 
 
 def line_of_piece(piece: Piece) -> bytes:
-    """The line, with its end. The same piece gives the same bytes."""
+    """Return a piece as one line of JSON with a checksum and a line end. The same piece gives the same bytes."""
     fields = piece.model_dump(mode="json")
     return _text({**fields, "check": _check(fields)}) + b"\n"
 
 
 def piece_of_line(line: bytes) -> Piece:
-    """Parse a line. Raises ValueError when it is no piece, or not as it was written."""
+    """Return the piece of a line. Raises ValueError for a line that is no piece, or whose checksum (if any) does not fit."""
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("no JSON object")

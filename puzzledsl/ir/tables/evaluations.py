@@ -12,8 +12,8 @@ from puzzledsl.ir.base import Artefact
 class Measure(Record):
     """A figure of a text: the mean over its positions.
 
-    `label`: its name in reports. `better`: less or more of it. `of_next`: it is about each next token, of which a block has one
-    less than positions. `exponential`: the figure is the exponential of the mean.
+    `label`: its name in reports. `better`: less or more of it. `of_next`: it is about predicted tokens; a block has one fewer of
+    them than positions. `exponential`: the figure is the exponential of the mean.
     """
 
     name: str
@@ -105,7 +105,7 @@ class TextGap(Frozen):
 
 
 class Answer(Frozen):
-    """A model's greedy answer to a prompt. `repetition`: the share of its runs of 4 tokens that it has said before."""
+    """A model's greedy answer to a prompt. `repetition`: the share of its runs of 4 tokens that occur earlier in it."""
 
     text: str
     tokens: int
@@ -135,8 +135,8 @@ class Repetition(Frozen):
 class ModelComparison(Frozen):
     """Child beside its parent.
 
-    `perplexity_ratio`: the child's over the parent's; None of a text that was not read. `kept`: by task, and `pooled` over them.
-    `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
+    `perplexity_ratio`: the child's over the parent's; None if no text was read. `kept`: by task, and `pooled` over all tasks.
+    `text_gap`: None if the child is about as near to the parent on all texts. `repetition`: None if it answered no prompts.
     """
 
     model: str
@@ -226,7 +226,7 @@ class TextCounts(Frozen):
 
 
 class Problem(Frozen):
-    """A mistake that a task failed with."""
+    """A diagnostic that a task failed with: its code, such as `E1204`, and its message."""
 
     code: str
     message: str

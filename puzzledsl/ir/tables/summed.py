@@ -59,7 +59,7 @@ class ScenarioCosts(Frozen):
 
     @property
     def is_own(self) -> bool:
-        """True if a child itself says which of the batches it runs at: an `auto` one, or the least that sustains traffic."""
+        """True if the batch depends on the child: the largest that fits (`auto`), or the least that sustains the traffic."""
         return self.capacity_bytes is not None or self.rate is not None
 
 
@@ -113,10 +113,9 @@ class ScoreTable(Artefact):
     """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
 
     `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score of that
-    layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores. Layers in a row with neither
-    sub-block left have the score of their run in `runs`, where it is there. `embedding` and `head` are of the whole model. A
-    table made inside an incumbent child (`around`) has an offset: its entries are what each choice adds to having the parent's
-    there, and the sum is right for the incumbent.
+    layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores, plus those of its `embedding`
+    and `head`. Consecutive layers without any sub-block left count by the score of their run, if `runs` has it, in place of their
+    own. Each entry is relative to the parent's sub-block in its place.
     """
 
     score: str

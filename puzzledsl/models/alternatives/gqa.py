@@ -23,7 +23,7 @@ from puzzledsl.models.least_squares.heads import (
 
 
 def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
-    """Merge key/value heads, by least squares or by their mean; leave out query heads; refit the output to what is left."""
+    """Return weights with merged key/value heads (least squares, or the mean), fewer query heads, and a refitted output map."""
     kv_heads, shape = alternative.kv_heads, parent.shape
     if kv_heads < 1 or shape.heads % kv_heads:
         raise cannot_initialise(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
@@ -42,7 +42,7 @@ def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
 
 
 def _reads_what_it_read(alternative: GqaAttention, parent: ParentLayer) -> bool:
-    """Return True if every query reads the head and the tokens that it reads in the parent."""
+    """Return True if on the calibration tokens every query reads the same key/value head and tokens as in the parent."""
     window, shape = alternative.window, parent.shape
     longest = max((entering.shape[1] for entering, _ in parent.statistics.calls), default=0)
     within = shape.window is not None and window is not None and window - alternative.sinks >= shape.window
@@ -50,7 +50,7 @@ def _reads_what_it_read(alternative: GqaAttention, parent: ParentLayer) -> bool:
 
 
 def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gram:
-    """Sums of what the output projection reads, with all query heads, and of the parent's outputs without bias."""
+    """Return sums of what the output map reads with `state`, all query heads there, and of the parent's outputs less the bias."""
     held, weight = parent.sub_block("attention"), state["o_proj.weight"]
     base = parent.shape.base or parent.shape
     heads = None if parent.shape.heads == base.heads else parent.shape.heads
@@ -72,7 +72,7 @@ def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gr
 def _with_fewer_queries(
     alternative: GqaAttention, state: State, parent: ParentLayer, *, pooled: bool
 ) -> State:
-    """Leave out the query heads that matter least, or the quietest with `mean_pool`, equally many a key/value head; refit."""
+    """Leave out the query heads that matter least and refit, or (`pooled`) only the quietest; as many for each key/value head."""
     if not parent.statistics.calls:
         raise cannot_initialise(alternative, "there are no calibration tokens to choose query heads by")
     shape, gram, weight = parent.shape, _outputs(alternative, state, parent), state["o_proj.weight"].T

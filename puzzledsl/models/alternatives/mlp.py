@@ -11,7 +11,7 @@ from puzzledsl.models.least_squares.grams import contribution_order, elimination
 
 
 def initialise(alternative: MlpFfn, parent: ParentLayer) -> State:
-    """Keep the parent's rows of the kept channels; fit the down projection unless `init` names another method."""
+    """Return the weights of the kept channels, the down projection refitted by default. A mixture becomes one dense FFN."""
     if parent.shape.ffn == "moe":
         return initialise_dense(alternative, parent)
     width, full = alternative.width, parent.shape.intermediate

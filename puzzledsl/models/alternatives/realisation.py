@@ -54,7 +54,7 @@ class ParentLayer(Record):
         return {name: weight.clone() for name, weight in weights_of(self.sub_block(sub_block)).items()}
 
     def weights_on_demand(self, sub_block: SubBlock) -> Mapping[str, Tensor]:
-        """Return the parent's weights, not copied; read one by one where memory is short (`paged.weights_on_demand`)."""
+        """Return the parent's weights, not copied; read one by one where memory is short (`slots.weights_on_demand`)."""
         return weights_on_demand(access.sub_block_of(self.layer, sub_block))
 
 
@@ -72,7 +72,7 @@ GROUP = "puzzledsl.models.alternatives"
 
 
 def module_class(alternative: Alternative) -> type[nn.Module] | None:
-    """Return the class that a checkpoint must bring; None for an alternative that every checkpoint's code has."""
+    """Return the module class whose source a checkpoint must contain; None if the family's own classes make the alternative."""
     return None if alternative.in_families else cast(type[nn.Module], _file_of(alternative).MODULE)
 
 
@@ -114,7 +114,7 @@ def build_alternative(
     """Build a module with the call signature and outputs of the sub-block it replaces. Its weights are uninitialised.
 
     `dtype` and `device` default to the model's (float32 on the CPU for a config). A no-op has no weights. `of_base`: the
-    alternative is one to the base family's layer. Raises DiagnosticError: CannotRealise, BrokenModule.
+    alternative is relative to the base family's layer, not to the parent's. Raises DiagnosticError: CannotRealise, BrokenModule.
     """
     config = model_or_config
     if isinstance(model_or_config, PreTrainedModel):
@@ -142,7 +142,7 @@ def _require_declared(alternative: Alternative, shape: Shape, found: Mapping[str
 
 
 def with_cache(module: nn.Module, cache: str | None) -> nn.Module:
-    """Let an attention round keys and values from now on as a KV cache of a type stores them; return it."""
+    """Make an attention round keys and values from now on as a KV cache of type `cache` does (None: not at all); return it."""
     if cache is not None:
         module.register_forward_pre_hook(RoundCache(cache), with_kwargs=True)
     return module

@@ -1,6 +1,6 @@
 """Addresses into a model: layers, sub-blocks, norms, and the shape a config describes.
 
-Configuration of a model as an attention with another number of query heads sees it.
+`HeadsView` is the configuration that an attention with another number of query heads reads.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from puzzledsl.models.errors import UnknownFamily, UnreadableCheckpoint
 
 T = TypeVar("T")
 PARENT_BLOCKS = "parent_blocks"
-"""Attribute of the config of a parent that is a child: its own `block_configs`. `block_configs` are those of its child."""
-_NAMES = "names_of_parts"  # attribute of a layer in which `layers` notes its names
+"""Config attribute with the blocks of a parent that is itself a child. `block_configs` holds those of the child made of it."""
+_NAMES = "names_of_parts"  # attribute of a layer with its parts' names, set by `layers`
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
@@ -41,12 +41,12 @@ def family_named(model_type: object) -> Family:
 
 
 def shape_of(config: PreTrainedConfig) -> Shape:
-    """The parent's architecture: a child's, if the parent is one. Raises DiagnosticError as `base_shape_of` does."""
+    """Return the parent's architecture, with its blocks if it is itself a child. Raises DiagnosticError as `base_shape_of`."""
     return _read(config, lambda content: shape_of_config(content | {BLOCKS: content.get(PARENT_BLOCKS)}))
 
 
 def base_shape_of(config: PreTrainedConfig) -> Shape:
-    """Return the architecture that the config gives without `block_configs`. Raises DiagnosticError."""
+    """Return the architecture of a config without blocks. Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint)."""
     return _read(config, shape_of_config)
 
 
@@ -57,7 +57,7 @@ def blocks_of(config: PreTrainedConfig) -> tuple[Layer, ...] | None:
 
 
 def on_base(config: PreTrainedConfig, layer_idx: int, alternative: Alternative) -> Alternative:
-    """An alternative of the parent's layer as one of the base family's layer."""
+    """Return an alternative to the parent's layer as the alternative to the base family's layer that makes the same."""
     return block_configs.on_base(alternative, shape_of(config).at(layer_idx))
 
 
@@ -125,7 +125,7 @@ def held_by(layer: nn.Module, sub_block: SubBlock) -> dict[str, nn.Module]:
 
 
 def give_back(layer: nn.Module, held: dict[str, nn.Module]) -> None:
-    """Set the attributes that `held_by` returned."""
+    """Put back into a layer the modules that `held_by` returned."""
     for name, module in held.items():
         setattr(layer, name, module)
 
@@ -155,7 +155,7 @@ def residual_factor(layer: nn.Module) -> float:
 
 
 def last_map(module: nn.Module, alternative: Alternative) -> tuple[str, nn.Linear | None]:
-    """Name and module of the last linear map of a sub-block's module, in whose weight its output is linear; None without one."""
+    """Name and module of a sub-block's last linear map, in whose weight its output is linear; ("", None) if it has none."""
     for name in alternative.last_maps:
         if isinstance(found := getattr(module, name, None), nn.Linear):
             return name, found
@@ -163,7 +163,7 @@ def last_map(module: nn.Module, alternative: Alternative) -> tuple[str, nn.Linea
 
 
 def read_by_head(model: PreTrainedModel, normed: Tensor) -> Tensor:
-    """Final hidden states after the last norm -> states whose products with the head's weight are the logits."""
+    """Divide normed final states by the family's divisor of logits, if any; the head's product with them is the logits."""
     name = family_of(model).logits_divisor
     divisor = 1 if not name else getattr(model.config, name)
     return normed if divisor == 1 else normed / divisor

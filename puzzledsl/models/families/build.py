@@ -66,7 +66,7 @@ def new_sub_block(site: Site, alternative: Alternative) -> nn.Module:
 
 
 def _attention(site: Site, own: Shape) -> nn.Module:
-    """Attention with the heads of the layer `own`, each query of which sees its window at most.
+    """Return attention with the heads and the window of the layer `own`, its weights uninitialised.
 
     The module keeps the model's own `config`, so that it follows the model's attention implementation; a config copied
     for one layer would lose it, and attention would silently stop being causal.
@@ -86,7 +86,7 @@ def _attention(site: Site, own: Shape) -> nn.Module:
 
 
 def arguments_of(module_class: type[nn.Module]) -> tuple[str, ...]:
-    """Return the names of what a class is made of: its configuration, the index of its layer, or its width."""
+    """Return the names of a class's constructor arguments, such as `config`, `layer_idx` or `intermediate_size`."""
     return tuple(inspect.signature(module_class).parameters)
 
 
@@ -106,7 +106,7 @@ def _construct(module_class: type[nn.Module], site: Site, sizes: dict[str, int])
 
 
 class Substitute(nn.Module):
-    """One H x H matrix without a bias; without a `size`, zeros: one expanded scalar, which takes no memory."""
+    """One matrix, `size` x `size`, without a bias; or, if `size` is None, zeros that take no memory. `pair`: returns a tuple."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ OWN_KEYS = (
 def config_of_child(
     directory: Path, content: Mapping[str, Any], *, as_parent: bool = False
 ) -> PreTrainedConfig:
-    """Return the base family's config with `block_configs` or `parent_blocks`. Raises DiagnosticError (NotAChild)."""
+    """Return the base family's config with `block_configs` (`as_parent`: `parent_blocks`). Raises DiagnosticError (NotAChild)."""
     try:
         child_of_config(content)
         base = base_content(content)
@@ -87,7 +87,7 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
-    """config.json, of a model that sees pictures its text part's. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
+    """Return config.json; of a vision model, its text part. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
     if not directory.is_dir():
         raise DiagnosticError(errors.NoCheckpoint(None, path=directory, reason="no such directory"))
     path = directory / "config.json"
@@ -141,7 +141,7 @@ def load_parent(
 
     `config`: by default `load_config`'s. The model is created without storage, then filled one tensor at a time: peak memory is
     its bytes plus one stored tensor, or one expert. With `room_bytes`, layers whose weights do not fit into it use those of
-    others like them (`slots.source_layers`): such a model can be timed, and computes something else. Raises DiagnosticError:
+    others like them (`slots.source_layers`): such a model can be timed, but its outputs are wrong. Raises DiagnosticError:
     NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
     """
     config = load_config(directory) if config is None else config

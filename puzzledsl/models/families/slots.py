@@ -1,8 +1,8 @@
 """Places of weights in a model's modules, by canonical names; pages of weights; layers that use the weights of others.
 
-A place is a whole parameter, or a share of one that holds several. A page is read when a module runs, and dropped when others
-need the memory. An absent weight is a single NaN expanded to the weight's shape: it has its shape, dtype and device and takes no
-memory, and any result computed from it without running its module is visibly NaN.
+A place is a whole parameter, or a share of one that holds several weights. A page is a set of weights that is read when a module
+runs, and dropped when others need the memory. An absent weight is a single NaN expanded to the weight's shape: it has its shape,
+dtype and device and takes no memory, and any result computed from it without running its module is visibly NaN.
 
 A model that does not fit in memory is timed with all its layers, some of them with the weights of others: times do not depend on
 the values of weights. Each kind of layer keeps the weights of at least two layers, so that a layer's weights are as cold in the
@@ -32,11 +32,11 @@ from puzzledsl.models.families.stored import Part, canonical_name, experts_in, r
 from puzzledsl.models.families.tensors import LazyTensor
 
 DENSE: dict[str, type[nn.Module]] = {"gpt_oss": ClampedMLP}
-"""Dense FFNs of families whose classes in transformers have none."""
+"""`model_type` -> dense FFN, for families that have none in transformers."""
 
 
 class Classes(Record):
-    """Classes of one family."""
+    """Module classes of one family; `mixture` is None for a family without mixtures of experts."""
 
     causal_lm: type[Any]
     attention: type[nn.Module]
@@ -58,7 +58,7 @@ def classes_of(model_type: str) -> Classes:
 
 
 class Slot(Record):
-    """A parameter of a module, or a share of it."""
+    """A place: a parameter or buffer of the module `holder`, or a share of a parameter."""
 
     holder: nn.Module
     name: str
@@ -90,7 +90,7 @@ class Slot(Record):
 
 
 def slots(module: nn.Module) -> dict[str, Slot]:
-    """Return the places of all weights of a module, sub-block or model, with buffers that checkpoints hold, in their order."""
+    """Return the places of a module's weights, and of buffers that checkpoints hold, by canonical names in the module's order."""
     found: dict[str, Slot] = {}
     mixtures = {
         path: family_of(cast(Any, inner).experts.config)
@@ -137,7 +137,7 @@ def _canonical(name: str, mixtures: Mapping[str, Family]) -> str:
 
 
 def allocate(places: Iterable[Slot], device: torch.device | str, dtype: torch.dtype) -> None:
-    """Give storage to the parameters of which some places are shares."""
+    """Give uninitialised storage to each parameter of which a place is a share. A whole parameter gets its storage from `put`."""
     shared = {(id(slot.holder), slot.name): slot for slot in places if slot.share is not None}
     for slot in shared.values():
         shape = cast(Tensor, getattr(slot.holder, slot.name)).shape
@@ -169,8 +169,8 @@ def source_layers(
     """Return for each layer the one whose weights it uses, itself if all weights fit into `room_bytes`.
 
     `prefix`: of the layers' canonical names, such as `model.layers`. Layers are of one kind if their weights have the same names
-    and shapes. Each kind keeps about the same share of its layers, the first ones; the others take these in turn. The sum can be
-    above `room_bytes`, if not even `LEAST` layers of each kind fit.
+    and shapes. Each kind keeps about the same share of its layers, the first ones; the others take these in turn. If not even
+    `LEAST` layers of each kind fit, weights take more than `room_bytes`.
     """
     own: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
     needed = 0
@@ -195,7 +195,7 @@ def source_layers(
 
 
 def source_names(names: Mapping[str, LazyTensor], prefix: str, sources: Mapping[int, int]) -> dict[str, str]:
-    """Return the name of the weight that each named one is taken from."""
+    """Return for each weight's name the name of the weight that it uses. `sources`: from `source_layers`."""
     found = {}
     for name in names:
         found[name] = name
@@ -206,7 +206,7 @@ def source_names(names: Mapping[str, LazyTensor], prefix: str, sources: Mapping[
 
 
 def layers_with_weights(layers: Iterable[nn.Module]) -> int:
-    """Return the number of layers that have weights of their own, or none at all."""
+    """Return the number of layers, where layers that share their weights count once together."""
     first = (next(iter(layer.parameters()), layer) for layer in layers)
     return len({id(one) for one in first})
 
@@ -317,7 +317,7 @@ def load_module_weights(module: nn.Module) -> None:
 def weights_on_demand(module: nn.Module) -> Mapping[str, Tensor]:
     """Return a sub-block's weights by canonical names, for work on a few of them at a time.
 
-    They are views of its parameters. Only where no page may stay in memory, the module's page is dropped, and each look-up reads
+    They are views of its parameters. Only if the module's page is larger than `room_bytes`, it is dropped, and each look-up reads
     the weight from its file: a large mixture's experts are never in memory together.
     """
     place = _place(module)

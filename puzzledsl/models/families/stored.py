@@ -35,7 +35,7 @@ Tensors = Mapping[str, LazyTensor]
 
 
 def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str, LazyTensor], list[str]]:
-    """Return a checkpoint's tensors by canonical names, and what is wrong with its fused ones, given the `wanted` weights."""
+    """Return a checkpoint's tensors by canonical names, and messages on fused ones that do not fit the shapes in `wanted`."""
     own = {beginning(name, family.published): tensor for name, tensor in stored.items()}
     ours = _ours(family)
     found = {_renamed(name, family, ours): tensor for name, tensor in own.items()}
@@ -53,7 +53,7 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
 
 
 def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
-    """Return canonical weights as the parameters of transformers' classes; fused matrices first, where files align them."""
+    """Return canonical weights as the parameters of transformers' classes; fused matrices first, where a file is aligned."""
     held: dict[str, tuple[str, LazyTensor]] = {}
     for whole in wholes_of({name: weight.shape for name, weight in weights.items()}, family):
         held |= dict.fromkeys(whole.parts, (whole.name, _assembled(whole, weights)))
@@ -69,13 +69,13 @@ def stored_name(name: str, family: Family) -> str:
 
 
 def _renamed(name: str, family: Family, starts: Mapping[str, str]) -> str:
-    """Return a weight's name in a model with another beginning inside its sub-block, if it has one of `starts`."""
+    """Return a weight's name in the model, its part inside the sub-block changed by `starts` (old beginning -> new)."""
     found = re.match(rf"{re.escape(family.layers)}\.\d+\.\w+\.", name) if starts else None
     return name if found is None else found[0] + beginning(name.removeprefix(found[0]), starts)
 
 
 def _whole(found: dict[str, LazyTensor], fused: Whole, wrong: list[str]) -> LazyTensor | None:
-    """Take a parameter that holds several weights out of the stored ones; None if it is not there."""
+    """Remove a parameter that holds several weights from `found`, and return it or None. Add what does not fit to `wrong`."""
     plain = found.pop(fused.name, None)
     blocks, scales = (found.pop(fused.name + end, None) for end in ("_blocks", "_scales"))
     if blocks is None and scales is None:
@@ -118,7 +118,7 @@ def _misshapen(
 def _part_of(
     whole: LazyTensor, part: Part, shape: tuple[int, ...], block: Callable[[LazyTensor, int], Tensor]
 ) -> LazyTensor:
-    """Return a weight as a part of a parameter; of rows, some can be read alone. `block` keeps the last entry that it read."""
+    """Return the weight that is `part` of a parameter. `block` reads an expert's entry and keeps the last one in memory."""
     if part.kind:
         read = lambda: part.view(block(whole, part.start)).contiguous()  # noqa: E731
         return LazyTensor(shape, whole.dtype, read)
@@ -234,7 +234,7 @@ def dequantised(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Part(Record):
-    """A canonical weight in a parameter that holds several: as entries `start` to `stop` of its first dimension."""
+    """A canonical weight in a parameter that holds several: as entries `start` to `stop - 1` of its first dimension."""
 
     whole: str
     """Its name: `self_attn.qkv_proj.weight`; `experts.gate_up_proj`, [E, 2 W, H] or, transposed, [E, H, 2 W]."""
@@ -288,7 +288,7 @@ def wholes_of(weights: Shapes, family: Family) -> list[Whole]:
 
 
 def _rows_of(weights: Shapes, family: Family) -> Iterator[tuple[str, Part]]:
-    """Yield those canonical weights that a family's classes join, as rows of the joined ones."""
+    """Yield (name, rows) of each canonical weight that a family's classes join with others in one projection."""
     for name in weights:
         prefix, part, kind = _apart(name)
         for whole, parts in family.joined.items():
@@ -305,7 +305,7 @@ _EXPERT = re.compile(
 
 
 def _experts_of(weights: Shapes, family: Family) -> Iterator[tuple[str, Part]]:
-    """Yield those canonical weights that are experts', as their shares of fused parameters."""
+    """Yield (name, share) of each canonical weight of an expert: its share of the fused parameter."""
     gated = {name.partition("experts.")[0] for name in weights if ".gate_proj." in name}
     for name in weights:
         if (match := _EXPERT.fullmatch(name)) is not None:
@@ -336,7 +336,7 @@ def rows_of_module(module: nn.Module, family: Family) -> Iterator[tuple[str, Par
 
 
 def experts_in(parameter: str, experts: int, family: Family) -> Iterator[tuple[str, Part]]:
-    """Yield the canonical names of all shares of a fused parameter, expert by expert."""
+    """Yield (canonical name, share) of all weights in a fused parameter, expert by expert."""
     holder, _, own = parameter.rpartition("experts.")
     stem, kind = own.removesuffix("_bias"), "bias" if own.endswith("_bias") else "weight"
     parts = ("gate", "up") if stem == "gate_up_proj" else (stem.removesuffix("_proj"),)
@@ -357,7 +357,7 @@ def _ours(family: Family) -> dict[str, str]:
 
 
 def beginning(name: str, starts: Mapping[str, str]) -> str:
-    """Return a name with another beginning, if it has one of `starts`."""
+    """Return a name with its beginning replaced by `starts` (old -> new); unchanged if it has none of them."""
     for old, new in starts.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

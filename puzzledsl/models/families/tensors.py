@@ -21,7 +21,7 @@ from puzzledsl.models.errors import DamagedWeights, NoCheckpoint
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-DTYPES: dict[str, torch.dtype] = {
+DTYPES: dict[str, torch.dtype] = {  # safetensors' name -> dtype, of the types that are read
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -30,18 +30,18 @@ DTYPES: dict[str, torch.dtype] = {
     "I32": torch.int32,
     "U8": torch.uint8,
 }
-CHUNK_BYTES = 1 << 26
+CHUNK_BYTES = 1 << 26  # the most that `LazyTensor.chunks` reads at a time, if rows are no larger
 CODES = {dtype: code for code, dtype in DTYPES.items()} | {
     torch.float8_e4m3fn: "F8_E4M3",
     torch.uint32: "U32",
 }
-"""Types that are written. 8-bit floats and codes are not read, because their scales would be missed."""
+"""Dtype -> safetensors' name, of the types that are written. F8_E4M3 and U32 hold codes, which mean nothing without scales."""
 
 
 def file_header(
     tensors: Mapping[str, Tensor | LazyTensor], metadata: Mapping[str, str], alignment: int = 8
 ) -> bytes:
-    """Return the beginning of a safetensors file with these tensors in this order, up to the first one's bytes."""
+    """Return the header of a safetensors file of these tensors in this order, padded to a multiple of `alignment` bytes."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
     for name, tensor in tensors.items():
@@ -73,7 +73,7 @@ class LazyTensor(Record):
         return self.read()[start:stop] if self.read_rows is None else self.read_rows(start, stop)
 
     def chunks(self) -> Iterator[Tensor]:
-        """Yield the tensor in ranges of its first dimension: one at a time, or as many as CHUNK_BYTES hold."""
+        """Yield the tensor in ranges of rows of up to CHUNK_BYTES, at least a row; whole if only the whole can be read."""
         if self.read_rows is None or self.nbytes <= CHUNK_BYTES:
             yield self.read()
             return
@@ -91,7 +91,7 @@ class LazyTensor(Record):
 
     @classmethod
     def of(cls, tensor: Tensor) -> Self:
-        """A tensor that is in memory already."""
+        """Wrap a tensor that is in memory already; reading returns it on the CPU."""
         return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor.detach().cpu().contiguous())
 
 
@@ -156,7 +156,7 @@ def open_file(path: Path) -> dict[str, LazyTensor]:
 
 
 def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of a header. Raises DiagnosticError (DamagedWeights) for a name that it has twice."""
+    """Return a JSON object of a header as a dict. Raises DiagnosticError (DamagedWeights) for a name that it has twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,25 +1,21 @@
-"""Matrix products and attention as fast and as repeatable as PyTorch lets them be, with the same results; memory that is kept.
+"""Faster or repeatable forms of PyTorch's matrix products and attention, with the same results; malloc that keeps memory.
 
 - float32 on a CPU: inside `with fast_products(device):` oneDNN computes every large `F.linear`, forward and for the gradient of
-  its input. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL, PyTorch's default. The operator is the
-  one that `torch.compile` puts into frozen models; only this file uses it, after it has checked that it agrees with `F.linear`.
-  The choice depends on shapes and the machine, never on time or the number of threads. A weight that is used many times may be
-  packed: put into oneDNN's own order once, for 5 % more speed and the same bits.
-- 16 bits with float32 results, for logits and sums that bfloat16 would round: exact on CUDA's tensor cores at no cost.
+  its input. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL, PyTorch's default. The operator is that
+  of `torch.compile` for frozen models, checked here to agree with `F.linear`. The choice depends on shapes and machine, never on
+  time or threads. A packed weight is put into oneDNN's own order once: 5 % faster, same bits, worth it over many uses.
+- Products of 16-bit matrices with float32 results, for logits and sums that bfloat16 would round: free on CUDA's tensor cores.
 - Causal attention on a CPU without gradients: PyTorch's kernel takes as long with `is_causal` as without it. Here up to eight
   blocks of queries attend only to the keys up to their last query: 9/16 of the products, three quarters of the time.
 - SDPA attention with grouped heads in float32: no fast kernel of `F.scaled_dot_product_attention` applies on CUDA, and the one
   that is left holds a score for every pair of positions; with its key/value heads repeated, the memory-efficient kernel does it.
-- A frozen head multiplies a slice of hidden states as one matrix. `x[:, -1:]` keeps the strides of `x`, so `torch.matmul`
-  expands and copies the weight for a batched product (`should_fold` in ATen/native/LinearAlgebra.cpp). On a CPU in bfloat16, a
-  copy of a head of 896 x 151,936 takes a second for each sequence of the batch, and the product 30 ms.
+- A frozen head multiplies a slice of hidden states as one matrix. With the strides of `x[:, -1:]`, `torch.matmul` copies the
+  weight for each sequence (`should_fold` in LinearAlgebra.cpp). A CPU copies 896 x 151,936 in 1 s and multiplies by it in 30 ms.
 - SiLU-gated FFNs have the activation and the product fused into the matrix products (`gated`), without gradients.
-- glibc's malloc keeps memory that a training step frees: to get it back zeroed took 1/13 of a BLD step.
-- On CUDA, sums over duplicate indices (`index_add_`) and the backward pass of attention add in any order; the slower forms with
-  a fixed order give an interrupted run and a repeated one the same bits.
+- glibc's malloc is set to keep memory that a training step frees: getting it back zeroed from the system took 1/13 of a BLD step.
+- On CUDA, `index_add_` and the backward pass of attention add in any order; slower forms give every run the same bits.
 
-Shapes: K inputs, N outputs; any leading dimensions. In attention: B sequences, N heads, S positions, D head_dim; Q queries, K
-keys. H hidden.
+Shapes: K inputs, N outputs, H hidden; in attention B sequences, N heads, S positions, D head_dim, Q queries, K keys.
 """
 
 import ctypes
@@ -58,7 +54,7 @@ ROOMS = 8
 
 @cache
 def keep_freed_memory() -> bool:
-    """Apply both thresholds to this process. Return False, with nothing changed, if memory is short or libc is not glibc."""
+    """Set both thresholds of glibc's malloc. Return False, with nothing changed, if memory is short or libc is not glibc."""
     if room_bytes() < ROOMS * KEPT_BYTES:
         return False
     try:
@@ -70,7 +66,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Return memory that is freed between allocations in use to the system, if libc is glibc."""
+    """Give freed memory between allocations in use back to the system; do nothing if libc is not glibc."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
@@ -198,7 +194,11 @@ NOT_PACKED = PackedWeights()
 
 @contextmanager
 def fast_products(device: torch.device, packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
-    """Inside the context, this thread has `linear` for `F.linear` and the blocked causal attention; on a GPU nothing changes."""
+    """Inside the context, this thread's large products and causal attention run faster on a CPU with AVX-512.
+
+    `F.linear` runs as `linear`, with the copies of weights in `packed`, and causal attention as `causal_attention` where that
+    can replace it (`is_causal_alone`). On a GPU, or where `has_fast_products` is false, nothing changes.
+    """
     if device.type != "cpu" or not has_fast_products():
         yield
         return
@@ -219,7 +219,7 @@ def linear(
 
 @cache
 def has_fast_products() -> bool:
-    """Return True if the fast operator agrees with `F.linear`, on a CPU with AVX-512, where it was measured faster."""
+    """Return True on a CPU with AVX-512, where oneDNN was measured faster, if its operator exists and agrees with `F.linear`."""
     backends: Any = torch.backends  # not typed
     if not backends.mkldnn.is_available() or backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -353,12 +353,12 @@ class NothingKept(Cache):
         return 0
 
     def get_mask_sizes(self, query_length: int | Tensor, layer_idx: int) -> tuple[int, int]:
-        """Return the number of keys and the place of the first. Before 5.3, transformers gave the queries' places."""
+        """Return the number of keys and the place of the first, 0. Before 5.3, transformers passed the queries' places."""
         return query_length if isinstance(query_length, int) else len(query_length), 0
 
 
 def whole_rows(model: PreTrainedModel) -> dict[str, Any]:
-    """Return arguments of the base model's `forward` with which every row is one sequence; none for mixers with a state."""
+    """Return arguments by which a base model's `forward` takes each row as one sequence; empty for a model with state mixers."""
     if any(own.mixer not in ("attention", "none") for own in shape_of(model.config).each):
         return {}
     named = inspect.signature(model.base_model.forward).parameters
@@ -387,9 +387,9 @@ AttentionMaskInterface.register(FAST_SDPA, sdpa_mask)
 
 
 def folded(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook of a head: return the arguments with contiguous states [B, S, H]; None where they already fold.
+    """Forward pre-hook of a head: return its arguments with the states [B, S, H] copied contiguously; None: no copy is needed.
 
-    So logits of a slice stay those of a model with gradients, bit for bit.
+    States need none if they are one matrix already. Logits of a slice then have the bits that a model with gradients gives.
     """
     states_BSH: Tensor = args[0]
     size, stride = states_BSH.shape, states_BSH.stride()

@@ -1,8 +1,8 @@
 """Sums over tokens that linear maps are fitted to, the ridge regressions that solve them, and the FFN channels to keep.
 
-Sums are float64; each chunk's products are float32, for speed. Channels go by optimal brain surgeon on the output error: with
-G = A'A the Gram matrix of the intermediate activations and W = W_down' (F, H), removing channel c costs ||W_c||^2 / [G^-1]_cc
-once the others have made up for it. One elimination order serves every width.
+Sums are float64; each chunk's products are float32, for speed. Channels are removed by optimal brain surgeon on the output error:
+with G = A'A the Gram matrix of the intermediate activations and W = W_down' (F, H), removing channel c costs ||W_c||^2 /
+[G^-1]_cc once the others have made up for it. One elimination order serves every width.
 
 Shapes: T tokens, P inputs, Q outputs, F channels of an FFN; B sequences, S positions, H hidden.
 """
@@ -21,8 +21,8 @@ from puzzledsl.plan.flop import BLOCK_SHARE, MAX_BLOCK
 
 RIDGE = 1e-4  # the least ridge, relative to the mean of the Gram matrix's diagonal
 TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
-"""Ridge times tokens a free input. Held-out error of SmolLM2's layers is lowest within a factor of 3 of these, at 4k as at
-16k calibration tokens; with next to no ridge a refit on 4k tokens is worse than none."""
+"""Relative ridge x tokens per input, for fits pulled towards a start, and towards 0. Held-out error of SmolLM2's layers is lowest
+within a factor of 3 of these, at 4k as at 16k calibration tokens; with next to none, a refit on 4k tokens is worse than none."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Gram:
 
     @classmethod
     def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Self:
-        """Sums over no tokens yet; `outputs` may be 0."""
+        """Return sums over no tokens yet. `outputs` may be 0, for sums of X alone."""
 
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, dtype=torch.float64, device=device)
@@ -46,11 +46,11 @@ class Gram:
 
     @property
     def yy(self) -> float:
-        """||Y||^2, read from the device."""
+        """||Y||^2 as a float, read from the device."""
         return float(self.y_square)
 
     def add(self, x_TP: Tensor, y_TQ: Tensor | None = None) -> None:
-        """Count in a chunk of tokens (any leading dimensions)."""
+        """Add a chunk of tokens, of any leading dimensions, to the sums; without `y_TQ`, to those of X alone."""
         x = x_TP.detach().reshape(-1, x_TP.shape[-1])
         self.xx += self_product(x)
         self.x_sum += x.sum(0, dtype=torch.float32)
@@ -72,7 +72,7 @@ class Gram:
 
 
 def ridge_of(xx: Tensor, relative: float = RIDGE) -> Tensor:
-    """The absolute ridge for a Gram matrix, a float64 scalar: never 0, so that unused inputs do no harm."""
+    """`relative` times the mean of a Gram matrix's diagonal, a float64 scalar: never 0, so that unused inputs do no harm."""
     return (relative * xx.diagonal().mean().double()).clamp_min(1e-12)
 
 
@@ -89,7 +89,7 @@ def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative
 
 
 def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
-    """A linear map's weights, fitted anew to the sums and pulled towards what they were; as `nn.Linear` stores them."""
+    """Return a linear map's weights (Q, P), refitted to the sums with a ridge towards the old ones, in their dtype."""
     start = weight_QP.T.to(gram.xx)
     fitted = solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(TOWARDS_START))
     return fitted.T.to(weight_QP).contiguous()
@@ -98,8 +98,8 @@ def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
 class LayerTrace(Record):
     """Inputs and outputs of a layer's two sub-blocks, each [B, S, H]. A sub-block that is not there gives zeros.
 
-    Inputs and outputs are those of the modules, so inputs are normed if there is a norm before. `…_added` are the outputs
-    behind the norm there, if there is one: up to a factor of the whole model, they are added to the residual stream.
+    Inputs and outputs are those of the modules, so inputs are normed if there is a norm before. `…_added` is the output after
+    the norm behind the module, if there is one; times a factor of the model (mostly 1), it is added to the residual stream.
     """
 
     attention_input: Tensor
@@ -124,11 +124,11 @@ class LayerStatistics:
 
     attention: Gram  # normed input -> attention output
     ffn: Gram  # normed input -> FFN output
-    activations: Gram  # what down_proj reads, by itself
+    activations: Gram  # of what down_proj reads, without outputs
     activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
     calls: list[TracedBatch] = field(default_factory=list)
-    expert_orders: list[list[int]] | None = None  # of a mixture, first to go first; serve every number
-    channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
+    expert_orders: list[list[int]] | None = None  # of a mixture: orders to remove experts in
+    channel_order: Tensor | None = None  # order to remove FFN channels in; made once for all widths
 
     @property
     def tokens(self) -> int:
@@ -137,14 +137,14 @@ class LayerStatistics:
 
 
 POOL = 4
-"""A round removes some of the channels left (`BLOCK_SHARE`), choosing one by one among the 4 x as many cheapest."""
+"""A round removes n of the channels left (`BLOCK_SHARE`), chosen one by one among the 4 n that cost least."""
 ORDER_RIDGE = 0.1  # relative; from 1e-3 to 1 the held-out error of SmolLM2's layers changes by 1 %
 
 
 def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
-    """Channels in the order in which they go (F,), int64. Float64 inside; F^3 multiplications, in blocks.
+    """Return the channels (F,), int64, in the order to remove them in. Float64 inside; F^3 multiplications, in blocks.
 
-    Within a round the choice is greedy and exact among the candidates; the others learn of it at the round's end.
+    Within a round the choice is greedy and exact among the candidates; the other channels are updated at the round's end.
     """
     device, alive = gram_FF.device, np.arange(gram_FF.shape[0])
     inverse = inverted(damped(gram_FF))
@@ -181,7 +181,7 @@ def inverted(symmetric: Tensor) -> Tensor:
 
 
 def _greedy(candidates: Tensor, inverse_PP: Tensor, weights_PH: Tensor, count: int) -> NDArray[np.int64]:
-    """Exact greedy elimination of `count` of a few candidates, in order; in NumPy, for thousands of tiny steps."""
+    """Return the `count` candidates to remove, one by one the cheapest left; in NumPy, for thousands of tiny steps."""
     parts = [candidates[None].to(inverse_PP), inverse_PP, weights_PH @ weights_PH.T]
     (places,), inverse, cross = np.split(torch.cat(parts).cpu().numpy(), [1, 1 + len(candidates)])
     penalty = np.zeros(len(inverse))
@@ -205,7 +205,7 @@ def contribution_order(activation_abs_F: Tensor, down_FH: Tensor) -> Tensor:
 
 
 def fitted_channels(gram: Gram, start_PH: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Return `width` of the inputs, ascending, and the map from them (width, H) that is nearest to the outputs, float64."""
+    """Return the `width` inputs to keep, ascending, and the map from them (width, H), float64, fitted near `start_PH`."""
     ridge = gram.ridge(TOWARDS_START)
     full = solve_ridge(gram.xx, gram.xy, start_PH, relative=ridge)
     kept = elimination_order(gram.xx, full)[len(full) - width :].sort().values

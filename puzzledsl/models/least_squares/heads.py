@@ -1,4 +1,4 @@
-"""Fewer heads: key/value heads merged so that their query heads notice least, and query heads that are kept.
+"""Fewer attention heads: key/value heads merged with the least change for their query heads, and query heads left out.
 
 A rotary key head is, for each frequency f, one complex number k_f turning with position; the logit is sum_f Re(q_f conj(k_f)).
 Multiplying by a complex scalar commutes with the turning, so the heads j of a group may share one key kappa_f with k_jf ~ c_jf
@@ -27,7 +27,7 @@ from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, damped, in
 
 
 def kept_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int) -> list[int]:
-    """Return `kept` of `heads` query heads, ascending, equally many of `groups` side by side, removing the cheapest each time."""
+    """Return the `kept` of `heads` query heads, ascending, as many of each of the `groups`, by removing the cheapest in turn."""
     dim, size = len(gram) // heads, heads // groups
     inverse_gram, rest = inverted(damped(gram)), weight.to(gram).clone()
     alive = list(range(heads))
@@ -44,7 +44,7 @@ def kept_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int)
 
 
 def loudest_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int) -> list[int]:
-    """Return the heads of each group with the largest sum over channels of rms(a_c) * ||W_c||, ascending."""
+    """Return `kept` heads, ascending, as many of each group: the largest sums over channels of rms(a_c) * ||W_c||."""
     rms = gram.diagonal().clamp_min(0).sqrt()
     loudness = (rms * weight.to(gram).norm(dim=1)).view(groups, heads // groups, -1).sum(-1)
     top = torch.topk(loudness, kept // groups, dim=1).indices
@@ -53,7 +53,7 @@ def loudest_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: i
 
 
 def refit_rows(gram: Gram, weight: Tensor, rows: Tensor) -> Tensor:
-    """Return the rows of W_o' for the kept channels that bring the outputs nearest to the sums, (rows, H), float64."""
+    """Return the `rows` of W_o', refitted so that their channels alone give the outputs in `gram`, (len(rows), H), float64."""
     kept = gram.xx[rows][:, rows]
     return solve_ridge(kept, gram.xy[rows], weight.to(gram.xx)[rows], relative=gram.ridge(TOWARDS_START))
 
@@ -64,15 +64,15 @@ def _cost(inverse_gram: Tensor, rest: Tensor, rows: Tensor) -> float:
 
 
 def rows_of(heads: Sequence[int], dim: int) -> Tensor:
-    """Return the rows of these heads, `dim` each."""
+    """Return the indices of these heads' rows in a weight that has `dim` rows a head."""
     return torch.cat([torch.arange(head * dim, (head + 1) * dim) for head in heads])
 
 
 class Heads(Record):
     """Attention weights by head, float64: q (N, D, H + 1), k and v (K, D, H + 1), o (N, D, H).
 
-    `turning`: dimensions of a head that a rotary embedding turns. `normed`: keys are normalised a head. `key_scale` (K, D):
-    weight of the norm over all key heads; None without one.
+    `turning`: number of dimensions of a head that a rotary embedding turns. `normed`: each key head is normalised on its own.
+    `key_scale` (K, D): weight of a norm over all key heads together; None without such a norm.
     """
 
     q: Tensor
@@ -85,7 +85,7 @@ class Heads(Record):
 
     @classmethod
     def of(cls, weights: Mapping[str, Tensor], shape: Shape, turning: int | None = None) -> Self:
-        """Split a parent's attention, by its weights' canonical names, into heads. `turning`: by default all or none."""
+        """Split attention weights (by canonical names) into heads. `turning`: None for all dimensions, or 0 without RoPE."""
 
         def rows(name: str, heads: int) -> Tensor:
             weight = weights[f"{name}.weight"].detach().double()
@@ -93,7 +93,7 @@ class Heads(Record):
             bias = torch.zeros_like(weight[:, 0]) if own is None else own.detach().double()
             rows = torch.cat([weight, bias[:, None]], 1)
             found = rows.view(heads, -1, rows.shape[1])
-            return found[:, : shape.head_dim]  # an output gate's rows stand behind
+            return found[:, : shape.head_dim]  # each head's rows of an output gate follow
 
         output = weights["o_proj.weight"].detach().double().T.reshape(shape.heads, shape.head_dim, -1)
         whole = shape.qk_norm and shape.qk_norm_whole
@@ -134,10 +134,10 @@ def turning_of(config: PreTrainedConfig, shape: Shape) -> int:
 
 
 def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
-    """`heads` with `kv_heads` key/value heads; `gram` is the inputs' with a column of ones (H + 1, H + 1), float64.
+    """Return `heads` merged to `kv_heads` key/value heads. `gram`: of the inputs and a one, (H + 1, H + 1), float64.
 
     Query heads keep their order: the first N / kv_heads share the first new head, and so on. A group served by one old
-    head keeps it as it is, so as many heads as the parent's give the parent's weights.
+    head keeps it as it is, so merging to as many heads as the parent has changes nothing.
     """
     q, o = heads.q.clone(), heads.o.clone()
     merges = kv_heads % len(heads.k) != 0
@@ -234,7 +234,7 @@ def _root(gram: Tensor) -> Tensor:
 def _shared_key(k_JFH: Tensor, q_QFH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:
     """The shared key (D / 2, H + 1) and each old head's scalar (J, D / 2), complex; from complex keys and queries.
 
-    Heads weigh as much as the energy of the queries that read them, for each frequency.
+    For each frequency, a head weighs as much as the energy of the queries that read it. `place`: for each query, its old head.
     """
     k, q = k_JFH.transpose(0, 1), q_QFH  # (D/2, J, H + 1), (Q, D/2, H + 1)
     metric = gram.to(k.dtype)
@@ -268,7 +268,7 @@ def _mean_direction(k_JDH: Tensor, gram: Tensor) -> Tensor:
 def _shared(v_JDH: Tensor, o_QDH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:
     """The shared value (D, H + 1) and the map back to each old head's value (J, D, D): v_j ~ lift_j @ shared.
 
-    `o_QDH`: what reads the values; for keys, queries times a root of the inputs' Gram matrix.
+    `o_QDH`: what reads the values; for keys, queries times a root of the inputs' Gram matrix. `place`: each reader's old head.
     """
     members, dim = v_JDH.shape[:2]
     metric = torch.zeros(members, dim, dim, dtype=v_JDH.dtype, device=v_JDH.device)

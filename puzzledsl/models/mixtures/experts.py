@@ -27,7 +27,7 @@ def router_of(block: nn.Module) -> Any:
 
 
 class ModuleRules(Record):
-    """Rules of a mixture's module between its linear maps. Only what has no weights is used of it."""
+    """Rules of a mixture's module: activation between its linear maps, and routing. Weights of the module are not used."""
 
     block: Any
 
@@ -41,9 +41,9 @@ class ModuleRules(Record):
         return apply_gate(experts, joined)
 
     def route(self, logits_TE: Tensor, bias_E: Tensor | None, top_k: int) -> tuple[Tensor, Tensor]:
-        """Return the weights of a token's experts and their numbers, [T, K] each, as the module's router chooses them.
+        """Return the router's weights of each token's K experts and these experts' indices, [T, K] each.
 
-        It does by softmax, or by sigmoid with a bias that only ranks.
+        The module scores by softmax, where `bias_E` is added to the logits, or by sigmoid, where the bias is used to rank alone.
         """
         router = router_of(self.block)
         if hasattr(router, "routed_scaling_factor"):
@@ -78,12 +78,12 @@ class Linear(Record):
         return y_NQ if self.bias is None else y_NQ + self.bias.float()
 
     def rows(self, kept: Tensor) -> Linear:
-        """Return the map with some of its outputs."""
+        """Return the map with the outputs `kept` (indices) alone."""
         return Linear(self.weight[kept], None if self.bias is None else self.bias[kept])
 
 
 class Expert(Record):
-    """One expert: gate and up [W, H], down [H, W]."""
+    """One expert: gate and up [W, H], down [H, W]; `gate` is None where experts have no gate."""
 
     gate: Linear | None
     up: Linear
@@ -100,12 +100,12 @@ class Expert(Record):
         return (3 if self.gate else 2) * self.up.weight.shape[1] * self.up.weight.element_size()
 
     def channels(self, kept: Tensor) -> Expert:
-        """Return the expert with some of its channels."""
+        """Return the expert with the channels `kept` (indices) alone."""
         gate = None if self.gate is None else self.gate.rows(kept)
         return Expert(gate, self.up.rows(kept), replace(self.down, weight=self.down.weight[:, kept]))
 
     def room(self, width: int) -> Expert:
-        """Return memory for an expert of so many channels; taken before fits, it does not lie between what they drop."""
+        """Return memory for an expert of `width` channels, to `put` one in. Taken before fits, it does not fragment theirs."""
         made = self.channels(torch.arange(width, device=self.up.weight.device))
         bias = None if self.down.bias is None else self.down.bias.clone()
         return replace(made, down=replace(made.down, bias=bias))
@@ -134,7 +134,7 @@ class Expert(Record):
 
 
 class Routed(Record):
-    """Tokens of one expert: their places in the batch [N] and the expert's weights for them [N, 1]."""
+    """Tokens of one expert: their places in the batch [N], and the router's weights of the expert for them [N, 1]."""
 
     tokens: Tensor
     weights: Tensor
@@ -182,7 +182,7 @@ class Mixture(Record):
         return found
 
     def only(self, kept: Sequence[int]) -> Mixture:
-        """Return the mixture of some of the experts, in this order; a token uses at most all of them."""
+        """Return the mixture of some of the experts, in this order; `top_k` falls to their number if it is larger."""
         return replace(
             self,
             router=self.router[list(kept)],
@@ -196,11 +196,11 @@ class Mixture(Record):
         return x_TH @ self.router.float().T
 
     def weights(self, x_TH: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weights of a token's experts and their numbers, [T, K] each."""
+        """Return the router's weights of each token's K experts and these experts' indices, [T, K] each."""
         return self.rules.route(self.logits(x_TH), self.bias, self.top_k)
 
     def route(self, x_TH: Tensor) -> list[Routed]:
-        """Return each expert's tokens."""
+        """Return for each expert the tokens that the router sends to it."""
         weights_TK, numbers_TK = self.weights(x_TH)
         found = []
         for e in range(len(self.experts)):
@@ -262,11 +262,11 @@ def _joined(maps: Sequence[Linear]) -> Linear:
     return Linear(torch.cat([linear.weight for linear in maps]), torch.cat(biases) if biases else None)
 
 
-POOL = 2  # the pool has so many times as many channels as are kept
+POOL = 2  # channels in the pool for each one that is kept
 
 
 def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor, width: int) -> Expert:
-    """Return the FFN of `width` channels that is nearest to y; `shared` experts see every token already."""
+    """Return a dense FFN of `width` channels fitted to y, from the experts' channels and those of the `shared` experts."""
     wide, down_PH, bias = _pool(mixture, shared, x_TH, POOL * width)
     gram = Gram.zeros(len(down_PH), y_TH.shape[1], x_TH.device)
     gram.add(mixture.activations(wide, x_TH), y_TH - bias)
@@ -287,10 +287,10 @@ def _of_pool(made: Expert, down_PH: Tensor, bias: Tensor) -> Expert:
 def _pool(
     mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, channels: int
 ) -> tuple[Expert, Tensor, Tensor]:
-    """Return the channels that contribute most as one expert; those of shared experts first.
+    """Return the P channels that contribute most, all of shared experts before others, as one expert, with two tensors.
 
-    With it, its down projection [P, H], float64, and the bias of its outputs [H] or a scalar 0: each expert's part of them is
-    multiplied by the mean of the router's weight over all tokens.
+    These are its down projection [P, H], float64, and the bias of its outputs [H] or a scalar 0. Each expert's part of both is
+    multiplied by the mean of the router's weight over all tokens, 1 for a shared expert.
     """
     shares, usage = [], []
     for expert, routed in zip(mixture.experts, mixture.route(x_TH), strict=True):

@@ -1,7 +1,7 @@
 """A smaller mixture: fewer experts, narrower ones, another number of experts a token.
 
-Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
-that it was not fitted to, and is made again for the last fit: one at a time is in memory.
+Each order says which experts to keep; the others are dropped, or merged into these. Of all mixtures made so, the one with the
+least error on tokens left out of the fits is made again for the last fit, so that only one is in memory at a time.
 
 - Orders: `reap` (router-weighted expert activation pruning, arXiv 2510.13999) ranks experts; `damage_order`
   drops the expert without which the outputs change least, once the router has chosen others for its tokens, and repeats.
@@ -36,12 +36,12 @@ SKETCHED = 64
 
 
 def reap(mixture: Mixture, x_TH: Tensor) -> list[float]:
-    """Return the mean over an expert's tokens of the router's weight times the norm of the expert's output."""
+    """Return for each expert the mean over its tokens of the router's weight times its output's norm; 0 without tokens."""
     return [float(output.norm(dim=1).mean()) if len(output) else 0.0 for _, output in mixture.parts(x_TH)]
 
 
 def damage_order(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> list[int]:
-    """Return the experts in the order in which they go, least missed first; one order serves every count."""
+    """Return the experts in the order to remove them in, least missed first. To keep n experts, keep the last n."""
     x, y = x_TH[:MEASURED_TOKENS], y_TH[:MEASURED_TOKENS]
     sketch = _sketch(x.shape[1], x.device)
     outputs_ETR = x.new_empty(len(mixture.experts), len(x), sketch.shape[1])
@@ -66,7 +66,7 @@ class _Measured(Record):
     wanted_TR: Tensor
 
     def least_missed(self, alive: list[int]) -> int:
-        """Return the expert whose absence adds least to the squared error: only its own tokens choose others."""
+        """Return the one of `alive` whose removal adds least to the squared error. Only its own tokens are routed anew."""
         all_rows = torch.arange(len(self.wanted_TR), device=self.wanted_TR.device)
         errors_T, numbers_TK = self._errors(all_rows, alive)
         damages = []
@@ -98,7 +98,7 @@ def _sketch(hidden: int, device: torch.device) -> Tensor:
 
 SWEEPS = 5
 """Gauss-Seidel sweeps over the down projections. From 3 to 8, the held-out error of layers falls by 2 % to 13 %."""
-ROUTER_RIDGE = 3.0  # ridge times tokens a weight of a router row
+ROUTER_RIDGE = 3.0  # relative ridge x tokens per weight of a router row
 ROUTER_STEPS = 2
 SHARES = (1.0, 0.7, 0.4, 0.2)  # shares of a step of the router that are tried on tokens it was not fitted to
 UNSEEN = 8  # one of so many tokens judges the router's steps
@@ -122,7 +122,7 @@ def overwrite_downs(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> None:
 
 
 def _add(weight_HW: Tensor, step_HW: Tensor) -> Tensor:
-    """Add a step in place; return the step that rounding to the weight's dtype leaves of it, so that others make up for it."""
+    """Add a step to a weight in place; return the step as the weight's dtype rounds it, so that later fits correct the rest."""
     if weight_HW.dtype == step_HW.dtype:
         weight_HW += step_HW
         return step_HW
@@ -149,7 +149,7 @@ def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
 def _router_step(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Tensor:
     """Return the Gauss-Newton step of all rows [E, H], each fitted to what the rows before it leave.
 
-    Experts are run twice: the outputs of all of them are as many numbers as K times y.
+    Experts are run twice, since to keep the outputs of all of them would take K times the memory of y.
     """
     made = mixture(x_TH)
     missing = y_TH - made
@@ -168,7 +168,7 @@ def _router_step(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Tensor:
 
 
 def overwrite(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
-    """Return the mixture with down projections, which are overwritten, router and again down projections fitted to y."""
+    """Fit to y the down projections, in place, then the router, then the down projections again; return the mixture."""
     overwrite_downs(mixture, x_TH, y_TH)
     fitted = refit_router(mixture, x_TH, y_TH)
     overwrite_downs(fitted, x_TH, y_TH)
@@ -176,18 +176,18 @@ def overwrite(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
 
 
 def unseen(x_TH: Tensor) -> Tensor:
-    """Return True for the tokens that judge a fit and are not fitted to, [T]."""
+    """Return a mask [T], True for the tokens that judge a fit and are left out of it: one in `UNSEEN`."""
     return torch.arange(len(x_TH), device=x_TH.device) % UNSEEN == 0
 
 
-ROW_RIDGE = 3.0  # ridge times tokens a weight of a merged router row
+ROW_RIDGE = 3.0  # relative ridge x tokens per weight of a merged router row
 ROOM_SHARE, LEAST_ROOM = 0.2, 2**27
 """Bytes that merging may take: a share of those of all experts, or 128 MiB."""
 SQUARES, SLABS = 4, 5  # float64 matrices [C, C] and [C, H] that merging C channels holds at once
 
 
 def most_together(mixture: Mixture, experts: int, width: int) -> int:
-    """Return the number of experts that merging into `experts` of `width` channels has the memory to put into a group."""
+    """Return the most experts in a group for which there is memory to merge the mixture into `experts` of `width` channels."""
     first = mixture.experts[0]
     channels, hidden = first.width, first.up.weight.shape[1]
     whole = len(mixture.experts) * channels * first.channel_bytes
@@ -202,7 +202,7 @@ def most_together(mixture: Mixture, experts: int, width: int) -> int:
 def groups_of(
     mixture: Mixture, kept: Sequence[int], x_TH: Tensor, most: int | None = None
 ) -> list[list[int]]:
-    """Return for each kept expert itself and the others that it replaces with the least squared error on their tokens.
+    """Return a group for each kept expert: itself, and the others that it replaces with the least squared error on their tokens.
 
     A group has at most `most` experts, the nearest ones; the rest are in no group.
     """
@@ -219,7 +219,7 @@ def groups_of(
 
 
 def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width: int) -> Mixture:
-    """Return a mixture of one expert of `width` channels for each group. Its down projections are its own."""
+    """Return a mixture of one expert of `width` channels for each group. Fits may overwrite its down projections."""
     logits_TE = mixture.logits(x_TH)
     routes = mixture.route(x_TH)
     dense = torch.zeros_like(logits_TE)
@@ -274,9 +274,9 @@ def _row(mixture: Mixture, members: list[int], x_NH: Tensor, logits_NG: Tensor) 
 
 
 def narrow(mixture: Mixture, x_TH: Tensor, width: int) -> Mixture:
-    """Return the mixture with `width` channels an expert, whose down projections make up for the others.
+    """Return the mixture with `width` channels an expert, whose down projections make up for the removed channels.
 
-    Its down projections are its own; if no channel goes, it shares the other weights.
+    Fits may overwrite its down projections, which are copies. If no channel is removed, other weights are the mixture's own.
     """
     first = mixture.experts[0]
     if width >= first.width:
@@ -306,7 +306,7 @@ def smaller(
     top_k: int,
     width: int,
 ) -> Mixture:
-    """Return the mixture of these sizes that least squares finds nearest to y; `orders`: experts, first to go first."""
+    """Return a mixture of these sizes fitted to y: the best of those from `orders`, in which experts are removed."""
     if experts == len(mixture.experts):
         return overwrite(narrow(replace(mixture, top_k=top_k), x_TH, width), x_TH, y_TH)
     judges = unseen(x_TH)

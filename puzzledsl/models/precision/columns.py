@@ -1,9 +1,9 @@
-"""Rounding of a matrix column by column, each with the errors of those before it: the inner loop of GPTQ.
+"""Rounding of a matrix column by column, each corrected for the errors of those before it: the inner loop of GPTQ.
 
-A step is a dozen operations on one column. NumPy begins each sooner than PyTorch: on a CPU two matrices that are rounded side by
+A step is a dozen operations on one column. Each costs NumPy less overhead than PyTorch: on a CPU, two matrices rounded side by
 side take half the time (576 to 3,072 rows, iq4_nl).
 
-Shapes: C columns, which are the rows here, so that a step reads memory in order; R rows.
+Shapes: R rows, C columns, E columns at a time. Matrices are transposed, [C, R], so that a step reads memory in order.
 """
 
 from functools import cache
@@ -22,12 +22,12 @@ Floats = NDArray[np.float32]
 
 
 def shares_of(scales: Tensor) -> Tensor:
-    """Return what numbers are multiplied with instead of a division by their scales, up to a rounding error."""
+    """Return 1 / scale, 0 for a scale of 0: a factor that replaces division by the scale, up to a rounding error."""
     return torch.where(scales == 0, 0.0, 1 / scales)
 
 
 def coded(shares: Tensor, precision: Precision) -> Tensor:
-    """Return the codes nearest to multiples of the scales, which may be overwritten, float32."""
+    """Return the codes nearest to `shares` (numbers divided by their scales), float32. `shares` may be overwritten."""
     if precision.high == 0:
         return shares.clamp_(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
     if precision.levels:
@@ -40,16 +40,16 @@ def coded(shares: Tensor, precision: Precision) -> Tensor:
 
 @cache
 def nearest_levels(levels: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the level nearest to each multiple of a half, the lower of two: halfway between levels is a multiple, too."""
+    """Return the nearest level to each multiple of 1/2 from the lowest level to the highest; of two as near, the lower."""
     values = torch.tensor(levels, dtype=torch.float32, device=device)
     halves = torch.arange(2 * levels[0], 2 * levels[-1] + 1, device=device) / 2
     return values[torch.bucketize(halves, (values[1:] + values[:-1]) / 2)]
 
 
 def compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR: Tensor) -> Tensor:
-    """Return the transpose of a matrix, which is overwritten, rounded with the scale of each number, float32.
+    """Return a transposed matrix rounded with error compensation, float32 [C, R]; `left_CR` itself is overwritten.
 
-    `upper` is the upper Cholesky factor of the inverse Gram matrix of its inputs, [C, C].
+    `scales_CR`: each number's scale. `upper`: upper Cholesky factor of the inverse Gram matrix of the inputs, [C, C].
     """
     columns, found_CR, shares_CR = len(left_CR), torch.empty_like(left_CR), shares_of(scales_CR)
     on_cpu = left_CR.device.type == "cpu" and precision.high != 0  # NumPy has no fp8
@@ -63,7 +63,7 @@ def compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR:
 
 
 def _in_torch(lazy: tuple[Tensor, ...], precision: Precision) -> None:
-    """Round some columns into `found_ER`; `left_ER` becomes their errors."""
+    """Round the E columns of `lazy` (left, found, scales, 1 / scales, upper) into `found_ER`; `left_ER` becomes their errors."""
     left_ER, found_ER, scales_ER, shares_ER, upper = lazy
     steps = upper.diagonal().tolist()
     for column, error in enumerate(left_ER):
@@ -73,7 +73,7 @@ def _in_torch(lazy: tuple[Tensor, ...], precision: Precision) -> None:
 
 
 def _in_numpy(lazy: tuple[Tensor, ...], precision: Precision) -> None:
-    """Do the same with NumPy, in the tensors' memory."""
+    """Do what `_in_torch` does with NumPy, in the tensors' memory."""
     left, found, scales, shares, factor = (each.numpy() for each in lazy)
     levels = nearest_levels(precision.levels, lazy[0].device).numpy() if precision.levels else None
     for column, error in enumerate(left):
@@ -86,7 +86,7 @@ def _in_numpy(lazy: tuple[Tensor, ...], precision: Precision) -> None:
 
 
 def _code(shares: Floats, precision: Precision, levels: Floats | None) -> None:
-    """Put the nearest codes in the place of multiples of the scales: `coded` with NumPy."""
+    """Overwrite `shares` with the nearest codes: `coded` in NumPy. `levels`: from `nearest_levels`; None for even steps."""
     low, high = precision.low, precision.high
     if levels is not None:
         low, high = 2 * precision.levels[0], 2 * precision.levels[-1]

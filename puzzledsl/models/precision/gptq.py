@@ -3,17 +3,17 @@
 A weight on a grid is a float32 product of a code and a scale of 16 bits, which is exact, plus a minimum of 16 bits in `q4_1`. So
 codes and scales follow from the weights themselves (`codes_of`). llama.cpp's scales and codes are those of ggml-quants.c
 (`quantize_row_q8_0_ref` and its like), so that dequantised weights are equal bit for bit; the scales of `int8`, `int4` and `fp8`
-are bfloat16, and the smallest that no number of a group exceeds the codes of. A searched scale is the multiple of the usual one
-whose rounding has the least weighted squared error: a smaller one rounds most numbers more finely and cuts a few off, as
-`make_qx_quants` in ggml-quants.c does. With a minimum, both are fitted to the codes of each multiple by least squares
+are bfloat16, the smallest at which the codes reach every number of a group. A searched scale is the multiple of the usual one
+whose rounding has the least weighted squared error, as in `make_qx_quants` of ggml-quants.c: a smaller scale rounds most numbers
+more finely and cuts a few off. With a minimum, both are fitted to the codes of each multiple by least squares
 (`make_qkx3_quants`).
 
 GPTQ (Frantar et al., arXiv 2210.17323) rounds the columns of a matrix one after the other, by falling size of the inputs. The
 error of each, e = (w - q) / U_cc, is spread over the columns that are not rounded yet, w -= e U_c; U is the upper Cholesky
 factor of the inverse Gram matrix. Afterwards the scales are fitted to the codes: W x ≈ Σ_g s_g Q_g x is G equations in G
 unknowns a row, with the matrix Q_g' X'X Q_h and the right side Q_g' X'X W'; minima are G more unknowns, with ones in place of
-codes. Each row takes the rounding that changes its outputs least. The fewer tokens there are beside the inputs, the more their
-Gram matrix is damped. In an embedding or a head without a piece each number counts alike.
+codes. Each row takes the rounding that changes its outputs least. The fewer tokens there are per input, the more the Gram matrix
+is damped. In an embedding or head that no piece is made for, each number's error counts alike.
 
 Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a time; V tokens of the vocabulary, H hidden.
 """
@@ -44,7 +44,7 @@ class Codes(Record):
 
 
 def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
-    """Round a matrix to the grid with the usual scales; float32. Raises ValueError for rows that do not fit."""
+    """Round a matrix to the type's grid with the usual scales, float32. Raises ValueError for rows that are no whole groups."""
     blocks = blocks_of(weight_RC.float(), precision)
     lowest = lowest_of(blocks, precision)
     above = blocks - lowest
@@ -55,12 +55,12 @@ def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
 
 
 def lowest_of(blocks: Tensor, precision: Precision) -> Tensor:
-    """Return what the codes of groups (…, P) count from, (…, 1): 0 for a type without minima."""
+    """Return the minimum of each group (…, P), from which its codes count, (…, 1); 0 for a type without minima."""
     return blocks.amin(-1, keepdim=True) if precision.minimum else torch.zeros_like(blocks[..., :1])
 
 
 def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
-    """Return the usual scales of groups (…, P) before they are rounded, (…, 1), float32."""
+    """Return the usual scales of groups (…, P) less their minima, before rounding to 16 bits, (…, 1), float32."""
     largest = blocks.abs().amax(-1, keepdim=True)
     if precision.high == 0:
         return largest / LARGEST_FP8
@@ -74,13 +74,13 @@ def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
 
 
 def stored_scales(scales: Tensor, precision: Precision) -> Tensor:
-    """Return scales as they are stored: of 16 bits, in float32."""
+    """Return scales, or minima, rounded to the 16 bits that are stored (float16 in GGUF, else bfloat16), as float32."""
     kind = torch.float16 if precision.format == "gguf" else torch.bfloat16
     return scales.to(kind).float()
 
 
 def stored_pairs(scales: Tensor, minima: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Return scales and minima as they are stored, one far below the other as 0.
+    """Return scales and minima rounded to 16 bits; the one that is far smaller than the other becomes 0.
 
     So scale * code + minimum is exact in float32, and codes follow from weights.
     """
@@ -90,12 +90,12 @@ def stored_pairs(scales: Tensor, minima: Tensor, precision: Precision) -> tuple[
 
 
 def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
-    """Return the codes nearest to `values` under stored scales, float32; 0 where a scale is 0."""
+    """Return the codes nearest to `values` under stored scales, float32; where a scale is 0, the code nearest to 0."""
     return coded(torch.where(scales == 0, 0.0, values / scales), precision)
 
 
 def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
-    """Return codes and scales whose products are a matrix, exactly; None if it does not lie on the grid.
+    """Return the codes, scales and minima that give a matrix exactly; None if it does not lie on the type's grid.
 
     A group's largest number is some code times the scale. Each code is tried, from the largest down, until the scale has 16 bits
     and every number is a code times it. With minima, the range of a group is some code times the scale, and its lowest number may
@@ -130,7 +130,7 @@ def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
 
 
 def stored_codes(weight_RC: Tensor, precision: Precision, name: str) -> Codes:
-    """Return `codes_of` a weight of a file. Raises ValueError for one off the grid."""
+    """Return `codes_of` a weight that must lie on the grid. Raises ValueError, with its `name`, if it does not."""
     found = codes_of(weight_RC, precision)
     if found is None:
         raise ValueError(f"{name} is not on the grid of {precision.name}")
@@ -138,7 +138,7 @@ def stored_codes(weight_RC: Tensor, precision: Precision, name: str) -> Codes:
 
 
 def _levels(precision: Precision, device: torch.device) -> list[tuple[Tensor, int]]:
-    """Return the codes that a group's largest number can have, by falling magnitude, float32, with those of its lowest."""
+    """Return pairs to try: code of a group's largest number, by falling size (with minima: of its range), code of its lowest."""
     found = torch.arange(precision.high, 0, -1, dtype=torch.float32, device=device)
     if precision.minimum:
         return [(level, first) for level in found for first in range(precision.high - int(level) + 1)]
@@ -164,7 +164,7 @@ def _usual_codes(blocks: Tensor, exact: Tensor, precision: Precision) -> Tensor:
 
 
 def blocks_of(weight_RC: Tensor, precision: Precision) -> Tensor:
-    """Return the groups of each row, (R, G, P)."""
+    """Return the groups of each row, (R, G, P), the last filled up with zeros. Raises ValueError for rows of no whole groups."""
     rows, columns = weight_RC.shape
     size = precision.group(columns)
     if size is None:
@@ -184,7 +184,7 @@ CACHED = 1 << 18
 
 
 def column_scales(weight_RC: Tensor, importance_C: Tensor, precision: Precision) -> Tensor:
-    """Return the searched scales and minima of each number of a matrix, as stored, float32 (2, R, C)."""
+    """Return the `searched_scales` and minima of each number of a matrix, (2, R, C). `importance_C`: weights of their errors."""
     importance, columns = blocks_of(importance_C[None], precision), weight_RC.shape[-1]
     found = []
     for rows in torch.split(weight_RC.float(), max(1, CACHED // columns)):
@@ -197,8 +197,8 @@ def column_scales(weight_RC: Tensor, importance_C: Tensor, precision: Precision)
 def searched_scales(blocks: Tensor, importance: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
     """Return the stored scale and minimum of each group (…, P), as (…, 1), float32; a type without minima has 0.
 
-    `importance` is the weight of each number's squared error, of a shape that is broadcast. The usual ones stand where none are
-    better.
+    `importance` is the weight of each number's squared error, in a shape that broadcasts to `blocks`. The usual scale and minimum
+    stay where no others have a smaller error.
     """
     lowest = lowest_of(blocks, precision)
     usual = exact_scales(blocks - lowest, precision)
@@ -219,20 +219,18 @@ def searched_scales(blocks: Tensor, importance: Tensor, precision: Precision) ->
 def _regressed(
     blocks: Tensor, importance: Tensor, scales: Tensor, minima: Tensor, precision: Precision
 ) -> tuple[Tensor, Tensor]:
-    """Return the stored scales and minima that fit the codes under others best: weighted regression of numbers on codes."""
+    """Round `blocks` under the given scales and minima; return those that fit the codes best, by weighted regression."""
     codes, weights = rounded(blocks - minima, scales, precision), importance.expand_as(blocks)
     total = weights.sum(-1, keepdim=True)
     code, value = ((weights * each).sum(-1, keepdim=True) / total for each in (codes, blocks))
     off = weights * (codes - code)
     slope = (off * blocks).sum(-1, keepdim=True) / (off * codes).sum(-1, keepdim=True)
-    slope = slope.nan_to_num_(0.0, 0.0, 0.0).clamp_min_(0)  # of a group of one code: none
+    slope = slope.nan_to_num_(0.0, 0.0, 0.0).clamp_min_(0)  # 0 where a group has one code
     return stored_pairs(slope, value - slope * code, precision)
 
 
 def _factors(precision: Precision) -> tuple[float, ...]:
-    if (
-        precision.high == 0
-    ):  # floats: a scale that is not a power of two from another moves the steps, and no more
+    if precision.high == 0:  # floats: another scale only moves the steps between codes
         return ()
     if precision.minimum or precision.format == "compressed" or precision.low == -precision.high:
         return FACTORS
@@ -253,7 +251,7 @@ ROWS = 4096
 
 
 def rounded_end(weight_VH: Tensor, dtype: PrecisionName) -> Tensor:
-    """Return a matrix on the grid of a storage type, float32 [V, H]."""
+    """Round an embedding or head to a storage type's grid with searched scales, all errors weighted alike; float32 [V, H]."""
     return torch.cat([_rounded(rows, PRECISIONS[dtype]) for rows in torch.split(weight_VH, ROWS)])
 
 
@@ -265,9 +263,9 @@ def _rounded(rows: Tensor, precision: Precision) -> Tensor:
 
 
 ROOM = 1 << 23
-"""Numbers of all rows' equations that are solved at once."""
+"""Limit of the numbers in the equations of the rows that are solved at once."""
 RIDGE = 1e-6
-"""Added to the diagonal of a row's equations, relative to its mean: a group of zeros has any scale."""
+"""Added to the diagonal of a row's equations, relative to its mean: any scale fits a group of zeros."""
 
 
 def with_fitted_scales(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor, precision: Precision) -> Tensor:
@@ -287,9 +285,9 @@ def with_fitted_scales(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor, preci
 
 
 def _fitted(codes: Tensor, wanted: Tensor, xx: Tensor, usual: Tensor) -> Tensor:
-    """Return the scales, and minima where there are any, of some rows (R, 1 or 2, G).
+    """Return the fitted scales, and minima if `usual` has them, of some rows (R, 1 or 2, G).
 
-    Where a scale would change its sign, those of the row stay as they are.
+    `wanted`: the weight times `xx`. A row in which a scale would change its sign keeps its `usual` scales and minima.
     """
     rows, kinds, groups = usual.shape
     blocks = codes.view(rows, 1, groups, -1)
@@ -308,18 +306,18 @@ def _fitted(codes: Tensor, wanted: Tensor, xx: Tensor, usual: Tensor) -> Tensor:
 
 
 DAMPING = 0.01
-"""Least number added to the diagonal of the Gram matrix, relative to its mean, as in the paper. Of fewer than a hundred tokens an
-input it is inputs / tokens: near the best on other text, with 6k tokens of one kind as with 16k of two."""
+"""Least number added to the diagonal of the Gram matrix, relative to its mean, as in the paper. With fewer than 100 tokens per
+input, it is inputs / tokens: near the best on other text, with 6k tokens of one kind as with 16k of two."""
 
 
 def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0) -> Tensor:
     """Round a matrix to the grid so that its outputs change little on inputs with the Gram matrix `xx_CC`; float32.
 
-    `tokens` is the number of inputs; 0 stands for enough. A matrix on the grid is returned as it is, and the nearest rounding
-    where there are no inputs. A matrix of many rows uses all threads that PyTorch may use.
+    `tokens`: number of tokens in the Gram matrix, for its damping; 0: enough. A matrix on the grid comes back as it is. Where all
+    inputs are zero, the result is the nearest rounding. A matrix of many rows uses all threads that PyTorch may use.
     """
     weight, plain, xx = weight_RC.float(), nearest(weight_RC, precision), xx_CC.double()
-    # the first row tells of most others that they are none
+    # the first row shows for most matrices that they are not
     if all(codes_of(rows, precision) is not None for rows in (weight[:1], weight)):
         return weight
     if not bool(xx.diagonal().mean() > 0):
@@ -348,14 +346,14 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
 
 
 def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
-    """Return for each row the rounding that changes its outputs least; the first of equals."""
+    """Return for each row the one of its `tried` roundings that changes its outputs least; the first of equals."""
     errors, xx = (found - weight_RC.float() for found in tried), xx_CC.float()
     best = torch.stack([((error @ xx) * error).sum(1) for error in errors]).argmin(0)
     return torch.stack(list(tried))[best, torch.arange(len(weight_RC), device=weight_RC.device)]
 
 
 def _inverse_factor(xx: Tensor) -> Tensor:
-    """Return the upper Cholesky factor of the inverse of a Gram matrix, float32: the inverse of R, where R R' is the matrix."""
+    """Return the upper Cholesky factor of the inverse of a Gram matrix, float32: inverse of the upper R with R R' = xx."""
     upper = torch.linalg.cholesky(xx.flip(0, 1)).flip(0, 1)
     identity = torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
     inverse: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)

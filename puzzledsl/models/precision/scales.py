@@ -1,4 +1,4 @@
-"""Training of what a quantised matrix leaves free: the scales of its groups, with its codes as they are.
+"""Training of the scales, and minima, of a quantised matrix's groups while its codes stay as they are.
 
 A step changes the scale of a group, and its minimum, by the same share, and both are rounded to the 16 bits that are stored;
 gradients pass the rounding unchanged (straight-through, Bengio et al., arXiv 1308.3432). So the matrix lies on its type's grid
@@ -20,7 +20,7 @@ WEIGHT = "weight"
 
 
 class _Scaled(torch.autograd.Function):
-    """Codes times stored scales, a function of the scales' steps alone; it keeps the codes in their eight bits."""
+    """Codes times stored scales, plus minima, differentiable in the scales' steps alone; codes are kept in eight bits."""
 
     @staticmethod
     def forward(
@@ -43,10 +43,10 @@ class _Scaled(torch.autograd.Function):
 
 
 class ScaleSteps(nn.Module):
-    """A matrix of fixed codes as a function of its scales' relative steps, float32 (R, G)."""
+    """A matrix of fixed codes as a function of steps, float32 (R, G): relative changes of its scales and minima."""
 
     def __init__(self, weight_RC: Tensor, precision: Precision) -> None:
-        """Take a matrix on the grid. Raises ValueError for another one."""
+        """Take a matrix on the type's grid. Raises ValueError for any other."""
         super().__init__()
         held = stored_codes(weight_RC, precision, "a quantised matrix")
         self._precision, self._columns = precision, weight_RC.shape[1]
@@ -62,12 +62,12 @@ class ScaleSteps(nn.Module):
         return whole[:, : self._columns]
 
     def right_inverse(self, weight_RC: Tensor) -> Tensor:
-        """Return the steps at which the matrix is the one that was given: none."""
+        """Return the steps that give the original matrix: zeros (R, G). PyTorch calls it on registration."""
         return torch.zeros_like(cast(Tensor, self.scales))
 
 
 def train_scales(linear: nn.Module, precision: Precision) -> None:
-    """Train the scales of a module's `weight`, which is on the grid, in its place; `settle` ends that."""
+    """Make the scales of a module's `weight`, which must be on the grid, trainable in its place, until `settle`."""
     if not parametrize.is_parametrized(linear, WEIGHT):
         held = ScaleSteps(cast(Tensor, linear.weight).detach(), precision)
         parametrize.register_parametrization(linear, WEIGHT, held)
@@ -75,7 +75,7 @@ def train_scales(linear: nn.Module, precision: Precision) -> None:
 
 
 def steps_of(linear: nn.Module) -> Tensor | None:
-    """Return the steps of a module's scales; None where they are not trained."""
+    """Return the trainable steps (R, G) of a module's scales; None if they are not trained."""
     if not parametrize.is_parametrized(linear, WEIGHT):
         return None
     lists = cast(nn.ModuleDict, linear.parametrizations)
@@ -83,7 +83,7 @@ def steps_of(linear: nn.Module) -> Tensor | None:
 
 
 def settle(model: nn.Module) -> None:
-    """Put the weights as they are now in the place of trained scales."""
+    """End `train_scales` in all modules of a model: each gets the weight that its scales now give, without gradients."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, WEIGHT):
             parametrize.remove_parametrizations(module, WEIGHT, leave_parametrized=True)

@@ -50,7 +50,7 @@ class Curvature:
 def curvatures(
     linears: Sequence[nn.Linear], run: Callable[[B], Tensor], batches: Iterable[B]
 ) -> list[Curvature]:
-    """Return the curvature of linear maps inside `run`, from one forward and backward pass; probes are seeded."""
+    """Return the curvatures of maps inside `run`, by a forward and a backward pass of a seeded random probe on each batch."""
     seen: Seen = {}
     grams: dict[tuple[int, ...], tuple[Gram, Gram]] = {}
     hooks = [linear.register_forward_hook(_observer(at, seen)) for at, linear in enumerate(linears)]
@@ -148,7 +148,7 @@ class Point:
 
 @dataclass
 class Fit(Generic[B]):
-    """Fit of the weights of `linears` to a `residual(batch)`, output minus target. `unseen` batches choose among points."""
+    """Fit of `linears` that lowers the square of `residual(batch)`, output minus target, on `fitted`; `unseen` picks the best."""
 
     linears: Sequence[nn.Linear]
     residual: Callable[[B], Tensor]

@@ -53,7 +53,7 @@ def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Write a file, in place, whose bytes are the same for one entry of `metadata`. Return its SHA-256 in hexadecimal digits."""
+    """Write a safetensors file. Return its SHA-256 in hex. Equal inputs give equal bytes if `metadata` has at most one entry."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(stored, path, dict(metadata))
     return sha256_of(path)
@@ -80,7 +80,7 @@ class Library:
         return {piece.job.id: piece.sha256 for piece in self.pieces()}
 
     def has(self, id: str, inputs: Mapping[str, str] | None = None) -> bool:
-        """Return True if the piece is indexed, its file intact and, as job ids do not say, made from these `inputs`."""
+        """Return True if job `id` has an indexed piece with an intact file, made from these `inputs` (unless None)."""
         piece = self._find(id)
         if piece is None or (inputs is not None and piece.inputs != dict(inputs)):
             return False
@@ -183,7 +183,7 @@ class StageInputs:
         return load_tokenizer(self.parent_dir)
 
     def text(self, data: str, context: int, blocks: int, seed: int) -> TokenRows:
-        """Return the first blocks of a text, not read yet. Raises DiagnosticError if it is too short."""
+        """Return the first blocks of a text, each of `context` tokens, in `seed`'s order. Raises DiagnosticError if too few."""
         return token_rows(
             *(self.program.data[data], self.base, self.tokenizer),
             context=context,
@@ -194,7 +194,7 @@ class StageInputs:
         )
 
     def sent(self, **changes: object) -> Self:
-        """Return the inputs as workers get them, with some changes; in this process, as they are."""
+        """Return the inputs as workers get them, with `changes` to fields; without workers, return them unchanged."""
         if self.executor.is_local:
             return self
         return as_sent(self, library=Library(self.library.root.resolve()), **changes)

@@ -2,7 +2,7 @@
 
 The hidden states of all calibration tokens advance one layer at a time, so that a layer's inputs are still available
 when its statistics are complete: merged heads and narrow FFNs are fitted to the layer's own inputs and outputs
-(`calls`). Pieces do not depend on each other, and batches come in the order of the blocks of an `Order`.
+(`LayerStatistics.calls`). Pieces do not depend on each other, and batches come in the order of the blocks of an `Order`.
 
 Shapes: N blocks, B sequences, S positions, H hidden.
 """
@@ -52,7 +52,7 @@ class Order:
     work: Path
     made_from: dict[str, str] = field(default_factory=dict)
     work_behind: float = 0.0
-    """FLOP of what the stage makes after these jobs."""
+    """FLOP of the work that follows these jobs in the stage (pieces of the head), for estimates of the time left."""
 
     @property
     def last_layer(self) -> int:
@@ -139,8 +139,8 @@ def _empty(shape: Shape, device: torch.device) -> LayerStatistics:
 def _run(runner: LayerRunner, layer_idx: int, statistics: LayerStatistics | None, entering: Tensor) -> Tensor:
     """Run a layer, add its sub-blocks' inputs and outputs to `statistics`, and return its output.
 
-    The output has the same bits with and without statistics, and as in the training behind it: spans of layers on several workers
-    give the pieces of one process.
+    The output has the same bits with and without `statistics` (None). So several workers, each with a span of layers, make the
+    same pieces as one process.
     """
     if statistics is None:
         return runner.run_layer(layer_idx, entering)
@@ -154,7 +154,7 @@ def _run(runner: LayerRunner, layer_idx: int, statistics: LayerStatistics | None
 
 @contextmanager
 def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iterator[None]:
-    """Context in which a dense FFN adds what its last map reads to `statistics`."""
+    """Inside the context, a dense FFN adds the inputs of its `down_proj` to `statistics`; another FFN adds nothing."""
     if not len(statistics.activation_abs):
         yield
         return
@@ -174,11 +174,11 @@ def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iter
 def initialised(
     order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
 ) -> list[PieceState]:
-    """Return a layer's pieces, initialised from its calibration statistics, whose `calls` are dropped. Raises DiagnosticError.
+    """Return the states of a layer's pieces, initialised from its statistics; empties their `calls`. Raises DiagnosticError.
 
-    They are trained side by side: `MicroBatches` passes each batch of hidden states [B, S, H] that enter the layer, with the
-    trace of the parent's layer on them, to every piece, as a `Visit` says. All held-out batches come first, then `begin`, the
-    training batches and, where `is_checked_after` says so, the first held-out batch; in the end the held-out batches again.
+    The caller trains the pieces side by side: `MicroBatches` passes each batch of hidden states [B, S, H] that enter the layer,
+    with the trace of the parent's layer on them, to every piece. All held-out batches come first, then `begin`, the training
+    batches and, where `is_checked_after` says so, the first held-out batch; in the end the held-out batches again.
     """
     for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
         if not math.isfinite(gram.yy):
@@ -197,7 +197,7 @@ def initialised(
 
 
 def _copies(students: Sequence[Student]) -> dict[Student, Student]:
-    """Return quantised pieces' students, each with one of the same start: the unquantised piece's, else the first quantised."""
+    """Map students of quantised pieces to one that starts with equal weights: the unquantised piece's, else the first one's."""
     found: dict[Student, Student] = {}
     first: dict[tuple[object, ...], Student] = {}
     for student in sorted(students, key=lambda student: student.has_storage_type):

@@ -2,9 +2,9 @@
 
 Weights and losses are float32, whatever the dtype of the inputs; passes use bfloat16 where it is faster. Nothing here is random.
 
-A batch runs through layers and their pieces in micro-batches that fit in memory, as plans say. Its gradients are the sums of its
-micro-batches', so the step is that of the whole batch but for the rounding of sums. A batch that fits runs whole, in the same
-operations as ever. On a GPU, copies overlap with computation: pinned memory, a stream of its own, one copy ahead.
+A batch runs through a layer and its pieces in micro-batches that fit in memory (`WorkerPlan.micro_blocks`). Its gradient is the
+weighted sum of theirs, so its step differs from that of an undivided batch only by the rounding of sums. A batch that fits is
+not divided. On a GPU, copies to and from the host overlap with computation.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -60,7 +60,7 @@ class SquaredError(torch.autograd.Function):
 
 
 def squared_norm(parent_BSH: Tensor) -> Tensor:
-    """Return ||parent||^2, float32, at least `TINY`: a batch's loss is the mean of its micro-batches' with these weights."""
+    """Return ||parent||^2, float32, at least `TINY`. It is a micro-batch's weight in the mean loss of its batch."""
     return squared(parent_BSH.float().flatten()).clamp_min(TINY)
 
 
@@ -80,7 +80,7 @@ class SquaredErrors:
 
     @torch.no_grad()
     def add(self, student: Student, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a batch to both sums."""
+        """Add a batch: hidden states that enter the layer, and the trace of the parent's layer on them."""
         target = student.target(trace).float()
         difference = student.forward(hidden_BSH, trace).float() - target
         self.error = self.error + difference.square().sum(dtype=torch.float64)
@@ -93,10 +93,10 @@ class SquaredErrors:
 
 
 class PieceState:
-    """A piece, and its optimiser if it needs training in a run of `steps` steps.
+    """A piece in a run of `steps` training steps; it has an optimiser (AdamW) unless it needs no training.
 
-    A batch is one micro-batch or several: `accumulate` and then `update`, `evaluate`, or `observe` and then `judge`. Weights that
-    only the end needs, the initial and the best ones, are in the host's memory.
+    A training step is one or more calls of `accumulate`, then `update`. A check for early stopping is calls of `observe`, then
+    `judge`. Calls of `evaluate` add to the held-out loss. The initial and the best weights are in the host's memory.
     """
 
     def __init__(self, student: Student, steps: int) -> None:
@@ -109,7 +109,7 @@ class PieceState:
         self._best, self._stale = math.inf, 0
         self._best_weights: dict[str, Tensor] = {}
         self.initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
-        """Return the initial weights, in the host's memory or read from the disk."""
+        """Return the initial weights: from the host's memory or the disk, or the present ones if the piece is not trained."""
         if steps and student.needs_training:
             initial = student.weights()
             self.initial = lambda: initial
@@ -122,7 +122,7 @@ class PieceState:
             self.initial = read
 
     def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a held-out batch to the loss. An untrained piece keeps its initial loss."""
+        """Add a held-out batch to the loss. A piece that is not trained keeps the initial loss that `begin` has set."""
         if self._optimizer is not None or math.isnan(self.loss_initial):
             self._errors.add(self.student, hidden_BSH, trace)
 
@@ -132,7 +132,7 @@ class PieceState:
 
     @torch.enable_grad()
     def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace, *, weighted: bool = False) -> None:
-        """Add a batch's gradients, if the piece still trains; `weighted`: a micro-batch's, by its weight in the batch's loss."""
+        """Add a batch's gradients, if the piece still trains; those of a micro-batch are `weighted` by its `squared_norm`."""
         if not self._trains:
             return
         device = hidden_BSH.device
@@ -148,7 +148,7 @@ class PieceState:
             torch.autograd.backward(loss)
 
     def update(self) -> None:
-        """Take one step of AdamW on the gradients of the batch."""
+        """Take one AdamW step on the accumulated gradients, clipped to MAX_GRAD_NORM, if the piece still trains."""
         if not self._trains:
             return
         weights = list(self.student.trained.parameters())
@@ -169,12 +169,12 @@ class PieceState:
         self.done += 1
 
     def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a part of the held-out batch that `judge` judges by."""
+        """Add a held-out micro-batch to the loss that `judge` compares; not during warm-up, nor after training has stopped."""
         if self._is_checked:
             self._observed.add(self.student, hidden_BSH, trace)
 
     def judge(self) -> None:
-        """After PATIENCE checks without a new best, restore the best weights and stop."""
+        """End a check: keep weights with the best loss so far; after PATIENCE checks without one, restore the best and stop."""
         if not self._is_checked:
             return
         loss, self._observed = self._observed.normalized_mse, SquaredErrors()
@@ -239,18 +239,18 @@ class PieceState:
 
 
 Deliver = Callable[[Tensor], object]
-"""Take a tensor in the host's memory; it is valid during the call."""
+"""Callback that takes a tensor in the host's memory. The tensor is valid only during the call."""
 
 
 def uploaded(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Yield tensors of the host's memory on the device, in order. The next one is copied while the caller uses one."""
+    """Yield copies on `device` of tensors in the host's memory, in order. A GPU copies the next one while the caller uses one."""
     if device.type != "cuda":
         yield from (part.to(device) for part in parts)
         return
     here, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copied(part: Tensor) -> Tensor:
-        """Begin the copy of a part, into memory of the current stream, which may have been in use until now."""
+        """Begin to copy a part to the device. The copy waits for the current stream, which may still use the memory it gets."""
         if part.is_cuda:
             return part
         copy = torch.empty(part.shape, dtype=part.dtype, device=device)
@@ -273,17 +273,17 @@ def uploaded(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
 
 
 Copy = tuple[torch.cuda.Event, Tensor, Deliver]
-"""A copy under way: the event that ends it, its memory, and who gets it."""
+"""A copy under way: the event recorded at its end, the pinned memory that it fills, and the callback that takes this."""
 
 
 class Downloads:
-    """Copies from the device to the host, each delivered when the next one is asked for, or by `finish`."""
+    """Queue of copies from the device to the host: each is delivered when the next one is added, or by `finish`."""
 
     def __init__(self) -> None:
         self._under_way: Copy | None = None
 
     def add(self, tensor: Tensor, deliver: Deliver) -> None:
-        """Deliver a tensor's content in the host's memory, in the order of these calls."""
+        """Copy a tensor to the host's memory and call `deliver` on the copy: at once on a CPU, at the next call on a GPU."""
         if not tensor.is_cuda:
             self.finish()
             deliver(tensor)
@@ -295,7 +295,7 @@ class Downloads:
         self.finish((copied, pinned, deliver))
 
     def finish(self, following: Copy | None = None) -> None:
-        """Deliver what is under way; `following` is then."""
+        """Deliver the copy under way, if there is one. `following`, the next copy, is under way from then on."""
         before, self._under_way = self._under_way, following
         if before is not None:
             copied, pinned, deliver = before
@@ -308,7 +308,7 @@ Each = Callable[[PieceState, Tensor, LayerTrace], None]
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Calls of a piece on a batch: `whole` on all of it, or `part` on each of several micro-batches, `update`, and `end`."""
+    """Methods of PieceState for a batch: `whole` on all of it, or `part` on each micro-batch; then `update`, and then `end`."""
 
     whole: Each
     part: Each
@@ -330,14 +330,14 @@ class MicroBatches:
     def through(
         self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
     ) -> Tensor:
-        """Run one layer and its pieces on a batch; return the output [B, S, H], on the host if in parts."""
+        """Run a layer on a batch and `visit` its pieces; return the layer's output [B, S, H], on the host if run in parts."""
         if len(hidden_BSH) <= self.blocks:
             hidden_BSH = hidden_BSH.to(self._runner.device)
             trace = self._traced(layer_idx, hidden_BSH)
             for piece in pieces:  # one piece's gradients exist at a time
                 visit.whole(piece, hidden_BSH, trace)
                 visit.update(piece)
-            for piece in pieces:  # when all have seen the batch, which one may have no memory for
+            for piece in pieces:  # after all have seen the batch, because any of them may run out of memory
                 visit.end(piece)
             return trace.output
 

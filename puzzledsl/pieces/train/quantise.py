@@ -1,9 +1,9 @@
 """Initial weights of a layer's pieces: Gauss-Newton on all linear maps, then the grids of storage types.
 
-The start is the least-squares fit of the last map. Pieces from the paper's initialisers are left as they are, and linear
-sub-blocks are exact optima already. Quantised weights are rounded with error compensation (GPTQ) or to the nearest; maps that
-read the same input share its Gram matrix. That of a sub-block's own input is the calibration's; those further inside are
-measured on the kept calls, which are float32 whatever the parent's dtype.
+Gauss-Newton starts from the least-squares fit of the last map. It leaves out pieces from the paper's initialisers, and linear
+sub-blocks, which are optimal already. Quantised weights are rounded with error compensation (GPTQ) or to the nearest value. Maps
+that read the same input share its Gram matrix: that of a sub-block's own input comes from calibration; those of inputs further
+inside are measured on the kept calibration batches (`LayerStatistics.calls`) in float32, whatever the parent's dtype.
 
 Shapes: B sequences, S positions, H hidden; R outputs, C inputs of a linear map.
 """
@@ -51,7 +51,7 @@ def _float(value: Any) -> Any:
 
 
 def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:
-    """Fit the pieces of one layer, in place, to the parent's outputs on most of the calibration batches.
+    """Fit the pieces of one layer, in place, to the parent's outputs on FITTED_SHARE of the calibration batches.
 
     A fit is kept only if it also reduces the error on the last batch, which it is not fitted to. Skips pieces that are not to
     be refined, that have too many weights for the number of calibration values, or whose weights are not all float32.
@@ -112,7 +112,7 @@ def _refit_last(student: Student, calls: Sequence[TracedBatch]) -> None:
 
 
 def _last(student: Student) -> nn.Linear | None:
-    """Return the last linear map of a piece if its output is linear in it; None where the parent's FFN or a norm follows."""
+    """Return a piece's last linear map, or None: it has none, or the output is not linear in it (parent's FFN or norm behind)."""
     job = student.job
     if job.ffn is not None and job.ffn.is_parent:
         return None
@@ -129,12 +129,12 @@ def _last(student: Student) -> nn.Linear | None:
 
 
 JUDGED = 1024
-"""Tokens on which a sub-block's outputs decide between two roundings: each has an error a channel, few tell which is nearer."""
+"""Tokens on which the outputs of two roundings are compared. A token has one error for each channel, so few tokens suffice."""
 Method = Literal["gptq", "nearest"]
 
 
 def quantise(students: Sequence[Student], statistics: LayerStatistics, method: Method) -> None:
-    """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once if there are many."""
+    """Round a layer's sub-blocks with storage types, in place, and freeze them; on a CPU several at once if there are many."""
     todo = [
         (sub_block_of(student.layer, sub_block), alternative, sub_block)
         for student in students
@@ -158,7 +158,7 @@ def quantise_sub_block(
     statistics: LayerStatistics,
     method: Method,
 ) -> None:
-    """Put a sub-block's matrices on the grid of `alternative.dtype`, in place. `module` has float32 weights."""
+    """Round a float32 module to the grid of `alternative.dtype`, in place. "gptq" gives way to "nearest" where that errs less."""
     assert alternative.dtype is not None
     precision = PRECISIONS[alternative.dtype]
     places = {n: slot for n, slot in slots(module).items() if is_quantised(n, tuple(slot.weight.shape))}
@@ -198,9 +198,9 @@ def quantise_sub_block(
 def _keep_where_outputs_are_nearer(
     held: Mapping[str, Slot], original: Mapping[str, Tensor], precision: Precision, read: _Inputs
 ) -> None:
-    """Round a map to the nearest instead, one after the other, where the sub-block's outputs are nearer to the parent's then.
+    """Round each map of `held` to the nearest values instead, where this brings the sub-block's outputs nearer to the parent's.
 
-    Of SmolLM2's attentions that is so in some layers: the softmax weighs errors of queries and keys otherwise than their squares.
+    It does in some attentions of SmolLM2: the softmax does not weigh errors of queries and keys by their squares, as GPTQ does.
     """
     error = read.error()
     for name, slot in held.items():
@@ -224,7 +224,7 @@ class _Inputs:
         """The maps that read the sub-block's input; known once `groups` has begun."""
 
     def groups(self) -> Iterator[list[nn.Module]]:
-        """Yield the maps that read the same input, in the order in which they read."""
+        """Yield lists of maps that read the same input, in the order in which they run; none without calls."""
         if not self._calls:
             return
         seen: dict[int, list[nn.Module]] = {}
@@ -240,9 +240,9 @@ class _Inputs:
         yield from (list(dict.fromkeys(linears)) for linears in seen.values())
 
     def gram(self, linear: nn.Module) -> Gram:
-        """Return the Gram matrix of a map's inputs, with the weights that the module has now.
+        """Return the Gram matrix of a map's inputs on all calls, with the module's present weights.
 
-        The last map should give the parent's outputs, without its bias.
+        For the last map it has its targets, too: the parent's outputs less the map's bias.
         """
         wanted = cast(nn.Linear, linear)
         is_last, bias = (
@@ -260,7 +260,7 @@ class _Inputs:
         return gram
 
     def error(self) -> float:
-        """Return the squared distance of the sub-block's outputs from the parent's, on at most JUDGED tokens."""
+        """Return the squared distance of the sub-block's outputs from the parent's, on the last calls with JUDGED tokens."""
         found, tokens = 0.0, 0
         for call in reversed(self._calls):
             if tokens >= JUDGED:

@@ -48,7 +48,7 @@ from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of
 def make_heads(
     order: Order, jobs: Sequence[BldJob], library: Library, enter: Enter, progress: Progress
 ) -> None:
-    """Make the pieces of an order's head, and call `enter` for each whose file is written. The loss is that of the outputs."""
+    """Round the output head for each job; write and `enter` the piece. Its loss is the relative squared error of the logits."""
     model = reachable_parent(order.parent_dir, progress, once=True)
     runner, work = LayerRunner(model), heads_work(shape_of(model.config), jobs)
     gram = Gram.zeros(runner.hidden_size, 0, runner.device)
@@ -69,13 +69,13 @@ def make_heads(
 
 
 def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
-    """Return the mean square of the outputs of a matrix."""
+    """Return the mean over tokens of the squared norm of a matrix's outputs, from the Gram matrix of its inputs."""
     sized = [((rows.double() @ gram.xx) * rows).sum() for rows in torch.split(weight_VH, ROWS)]
     return float(torch.stack(sized).sum()) / max(1, gram.tokens)
 
 
 def run_bld(inputs: StageInputs) -> None:
-    """Make the pieces of a `bld` that the library lacks, and write its index in canonical order. `jobs` are all of them.
+    """Make the pieces of a `bld` that the library lacks, and write its index in canonical order. `inputs.jobs`: all its jobs.
 
     Pieces are trained for `tokens / (context * batch)` steps and keep the better of their initial and trained weights
     on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained.
@@ -122,7 +122,7 @@ GROUP, FOUR_BITS, NEARLY_ALL = 32, 16, 0.99
 
 
 def comes_from_four_bits(parent_dir: Path) -> bool:
-    """Return True if nearly all groups of the largest matrix in a parent's layers have no more values than 4 bits tell apart."""
+    """Return True if nearly all groups of weights in the largest matrix of a parent's layers have at most 16 distinct values."""
     weights = weights_in(parent_dir, load_config(parent_dir))
     matrices = [weight for name, weight in weights.items() if ".layers." in name and len(weight.shape) == 2]
     if not matrices:
@@ -135,11 +135,11 @@ def comes_from_four_bits(parent_dir: Path) -> bool:
 
 
 def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
-    """Make an order's pieces in this process: by `sweep` if the activations fit on the disk, else by `stream`.
+    """Make an order's pieces in this process: by `sweep` if the activations of two layers fit on the disk, else by `stream`.
 
-    Pieces that run out of memory together are made in two passes. Raises DiagnosticError: NoScratchSpace if the activations do
-    not fit on the disk and streaming is not possible either (the parent is paged, or some piece exceeds the memory);
-    NoRoomForPiece if a single piece runs out of memory.
+    An interrupted run goes on in the way that it began. Pieces that do not fit in memory together are made in several passes.
+    Raises DiagnosticError: NoScratchSpace if `stream` is needed but impossible, because the parent is read layer by layer or a
+    single piece exceeds the memory; NoRoomForPiece if a single piece runs out of memory. `declaration`: the `bld`, for messages.
     """
     model = reachable_parent(order.parent_dir, progress, once=True)
     prepare_work(order, f"{model.device.type} {model.dtype}")
@@ -191,7 +191,7 @@ def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> Non
 
 
 def _text(inputs: StageInputs, budget: Budget) -> Tensor:
-    """Return the tokens of calibration, training and held-out blocks, in this order, [N, S]."""
+    """Return the tokens [N, S] of the calibration, training and held-out blocks, in this order. Raises DiagnosticError."""
     declaration = inputs.program.blds[inputs.name]
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))

@@ -50,12 +50,12 @@ class SavedState:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def last_step(self) -> int | None:
-        """Return the last step that all stages saved (0: the initial weights); None without a whole record of all jobs."""
+        """Return the last step that all stages saved (0: the initial weights); None if the record lacks a job of the order."""
         saved = self._record()
         return int(saved["step"]) if {job.id for job in self._order.jobs} <= set(saved["jobs"]) else None
 
     def step(self) -> int:
-        """Return the last step that all stages saved of any jobs."""
+        """Return the last step in the record, whichever jobs it is for; 0 without an intact record."""
         return int(self._record()["step"])
 
     def _record(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class SavedState:
                 shutil.rmtree(old, ignore_errors=True)
 
     def save_initial(self, piece: PieceState) -> None:
-        """Save the initial weights and loss of a piece, which drops the weights: the end reads them if needed."""
+        """Save a piece's initial weights and loss. The piece drops these weights from memory; the end reads them if needed."""
         job = piece.student.job
         _write_sealed(self._initial(job), piece.initial(), {"loss": json.dumps(piece.loss_initial)})
         piece.keep_initial_elsewhere(partial(self._read_initial, job))
@@ -95,7 +95,7 @@ class SavedState:
         return load_file(self._intact(self._initial(job)))
 
     def _intact(self, path: Path) -> Path:
-        """Return the path of a file. Raises DiagnosticError (UnfinishedWorkDamaged)."""
+        """Return `path` if its file fits its checksum. Raises DiagnosticError (UnfinishedWorkDamaged) if not."""
         if not is_sealed_beside(path):
             raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self._order.work))
         return path
@@ -120,7 +120,7 @@ Enter = Callable[[Piece, str], None]
 def write_finished(
     order: Order, pieces: Iterable[PieceState], dtype: torch.dtype, enter: Enter
 ) -> list[Diagnostic]:
-    """Write and `enter` pieces of finite losses, in `dtype` (float32 where quantised); return diagnostics of the others.
+    """Write pieces with finite losses, in `dtype` (float32 where quantised), and `enter` them; return diagnostics for others.
 
     A piece keeps the better of its initial and its trained weights, by normalised MSE on held-out tokens.
     """
@@ -144,7 +144,7 @@ def write_finished(
 
 
 EVERYTHING = 1 << 62
-"""Limit of a paged parent that keeps every layer it has read. Layers of other stages never run, so they are never read."""
+"""Memory limit, in bytes, of a parent that keeps each layer it has read. It reads only layers that run, those of its stage."""
 
 
 Finished = tuple[Sequence[tuple[Piece, str]], Sequence[Diagnostic]]
@@ -174,7 +174,7 @@ class Stage:
         return f"{self._runner.device.type} {self._runner.dtype}"
 
     def device(self) -> Device:
-        """Return the stage's device, as plans take it. On a CPU the other stages on this machine need as much."""
+        """Return the stage's device for memory plans. On a CPU, memory is divided by the cores: so many stages may run here."""
         runner, loaded = self._runner, (layers(self._model)[layer_idx] for layer_idx in self._loaded)
         held_bytes = sum(map(weights_of, loaded)) * runner.dtype.itemsize
         return this_device(runner.device, runner.dtype, held_bytes=held_bytes).shared_by(os.cpu_count() or 1)
@@ -184,7 +184,7 @@ class Stage:
         return self._runner.embed(tokens_BS.to(self._runner.device)).cpu()
 
     def calibrate(self, hidden_BSH: Tensor) -> Tensor | None:
-        """Keep a calibration batch that enters the stage. Return what leaves it, [B, S, H]; None above all pieces."""
+        """Keep a calibration batch that enters the stage. Return what leaves it, [B, S, H]; None if no later stage has pieces."""
         self._calibration.append(hidden_BSH)
         if self._layers.stop > self._order.last_layer:
             return None
@@ -210,14 +210,14 @@ class Stage:
         return monotonic() - began
 
     def restore(self, step: int) -> None:
-        """Load what any stages saved of these layers after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
+        """Load this stage's pieces as they were after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
         self._pieces = {
             layer_idx: [self._saved.load(step, job, self._model) for job in self._order.jobs_of(layer_idx)]
             for layer_idx in self._layers_with_jobs()
         }
 
     def finish(self) -> Finished:
-        """Write every piece with the better of its initial and trained weights, by the losses before `begin` and since."""
+        """Write every piece with the better of its initial and trained weights, by held-out loss before and after training."""
         made: list[tuple[Piece, str]] = []
         pieces, dtype = self._all(), self._runner.dtype
         problems = write_finished(self._order, pieces, dtype, lambda *piece: made.append(piece))
@@ -230,7 +230,7 @@ class Stage:
         return [layer_idx for layer_idx in self._layers if self._order.jobs_of(layer_idx)]
 
     def through(self, hidden_BSH: Tensor, visit: Visit) -> Tensor:
-        """Visit every piece with a batch. Return the output of the stage's last layer, [B, S, H]."""
+        """Run the stage's layers on a batch [B, S, H] and `visit` their pieces. Return the last layer's output, [B, S, H]."""
         for is_trained, run in groupby(self._layers, key=self._pieces.__contains__):
             if not is_trained:
                 hidden_BSH = self._micro.forward([*run], hidden_BSH)

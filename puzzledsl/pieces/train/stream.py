@@ -40,7 +40,7 @@ from puzzledsl.plan.memory.bld import alone, passes_of
 from puzzledsl.plan.memory.stage_plan import Device
 
 SAVED_STEPS = 100
-"""Steps between two savings: most steps that are repeated when a worker is lost."""
+"""Least number of steps between two savings. When a worker is lost, the steps since the last saving are repeated."""
 SAVED_SHARE = 0.05
 """Largest share of the time from one saving to the next that a saving may take."""
 MAX_LOSSES = 5
@@ -49,14 +49,14 @@ MAX_LOSSES = 5
 
 @dataclass
 class Savings:
-    """Steps after which the state is saved: every SAVED_STEPS steps unless that takes too long."""
+    """Schedule of savings: every SAVED_STEPS steps, less often where saving takes more than SAVED_SHARE of the time."""
 
     _began: float | None = field(init=False, default=None)
     _took_s: float = field(init=False, default=0.0)
     _waits: bool = field(init=False, default=False)
 
     def is_due(self, step: int) -> bool:
-        """Return True if the state is to be saved after this step."""
+        """Return True if the state is to be saved after `step` steps; False while a saving is under way."""
         if self._waits or step % SAVED_STEPS:
             return False
         return self._began is None or monotonic() - self._began >= self._took_s / SAVED_SHARE
@@ -66,13 +66,13 @@ class Savings:
         self._began, self._waits = monotonic(), True
 
     def end(self, took_s: float) -> None:
-        """Note that the saving is on the disk, and the seconds that the slowest stage has spent on it."""
+        """Note that the saving is on the disk. `took_s`: seconds that the slowest stage spent on it."""
         self._took_s, self._waits = took_s, False
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of an order, `size` members of a team. They run it from the last saved step to the end, or until one is lost."""
+    """The `size` stages that make the pieces of an order, each a member of `team`. They go on from the last saved step."""
 
     order: Order
     progress: Progress
@@ -81,25 +81,25 @@ class Stages:
     savings: Savings = field(default_factory=Savings)
 
     def through(self, method: str, batch: Tensor, step: int = 0) -> Task:
-        """Return the task that brings a batch of tokens through all stages."""
+        """Return the task that embeds tokens [B, S] and passes them through `method` of each stage. `step`: part of its name."""
         rest = (Step(method, (), member) for member in range(self.size))
         return Task((method, step), (Step("embed", (batch,), 0), *rest))
 
     def each(self, method: str, *arguments: Any) -> list[Task]:
-        """Return the tasks that call a method of each stage."""
+        """Return one task for each stage, which calls its `method` with these arguments."""
         return [Task((method, 0), (Step(method, arguments, member),)) for member in range(self.size)]
 
     def ask(self, method: str, *arguments: Any) -> list[Any]:
-        """Call a method of each stage and return the results."""
+        """Call `method` of each stage and return one result for each, in the order in which they arrive."""
         return [result for _, result in self.team.run(self.each(method, *arguments))]
 
     def pass_through(self, method: str, batches: Iterable[Tensor]) -> None:
-        """Bring batches of tokens through all stages."""
+        """Pass batches of tokens [B, S] through `method` of each stage, in order; drop what the last stage returns."""
         for _ in self.team.run(self.through(method, batch) for batch in batches):
             pass
 
     def run(self, enter: Enter) -> None:
-        """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
+        """Initialise, train, evaluate and write the pieces, from the last saved step on; `enter` each. Raises DiagnosticError."""
         order, saved, held_out = self.order, SavedState(self.order), self.order.held_out_batches()
         steps, begun = order.budget.steps, saved.last_step()
         if begun is None:
@@ -137,7 +137,7 @@ class Stages:
                     took.clear()
 
     def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
-        """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
+        """Yield the tasks of the steps after `begun`: training batches, held-out batches for early stopping, and savings."""
         for step, batch in enumerate(self.order.training_batches()[begun:steps], begun + 1):
             yield self.through("step", batch, step)
             if is_checked_after(step, steps):
@@ -151,7 +151,7 @@ class Stages:
 def stages(
     order: Order, executor: Executor, progress: Progress, model: PreTrainedModel | None = None
 ) -> Iterator[Stages]:
-    """Context of an order's stages: one here with the loaded `model`, or one a worker. Raises DiagnosticError (NoWorkers)."""
+    """Open an order's stages: one in this process, with a loaded `model`, or one a worker. Raises DiagnosticError (NoWorkers)."""
     layers = spans(work_of(order.jobs, shape_of(load_config(order.parent_dir))), executor.settled())
     sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
     if not executor.is_local:
@@ -208,7 +208,7 @@ def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Pr
 def _parts(order: Order, executor: Executor, progress: Progress) -> list[list[BldJob]]:
     """Split the order into passes that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost.
 
-    The directory `work` is emptied of what was made by other arithmetic than the workers'.
+    Empties `order.work` first if its content was made from other inputs, on another kind of device or in another dtype.
     """
     with stages(order, executor, progress) as made:
         prepare_work(order, made.ask("arithmetic")[0])

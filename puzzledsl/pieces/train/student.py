@@ -109,10 +109,10 @@ class Student:
 
     @property
     def needs_training(self) -> bool:
-        """False for a linear sub-block initialised by least squares: it is the optimum already, so BLD cannot improve it.
+        """True if BLD can improve the piece: its weights are not all frozen by quantisation, nor optimal already.
 
-        With a norm behind it, it is the optimum in front of the norm, and training can improve it. False for a piece that is
-        quantised as a whole, too: its weights are frozen.
+        A linear sub-block initialised by least squares is optimal, unless a norm of the parent's is behind it: then it is the
+        optimum in front of the norm. A coupled piece never counts as optimal.
         """
         alternative = self.job.attention or self.job.ffn
         assert alternative is not None

@@ -51,7 +51,7 @@ def prepare_work(order: Order, arithmetic: str) -> None:
 
 
 MakePart = Callable[[Order, Enter], None]
-"""Makes every piece of a part. Raises torch.OutOfMemoryError; pieces that it has entered are finished."""
+"""Callback that makes and enters every piece of a part. If it raises torch.OutOfMemoryError, entered pieces stay finished."""
 
 
 def make_parts(
@@ -62,7 +62,7 @@ def make_parts(
     progress: Progress,
     span: Span | None = None,
 ) -> None:
-    """Make an order's jobs in parts; one that runs out of memory is made in two. Raises DiagnosticError (NoRoomForPiece)."""
+    """Make an order's jobs part by part. A part that runs out of memory is halved. Raises DiagnosticError (NoRoomForPiece)."""
     waiting = deque(parts)
     while waiting:
         reason, left = _made(replace(order, jobs=waiting.popleft()), make, enter)
@@ -77,7 +77,7 @@ def make_parts(
 
 
 def _made(part: Order, make: MakePart, enter: Enter) -> tuple[str | None, list[BldJob]]:
-    """Make a part. Return why it ran out of memory, or None, and the jobs that are left of it."""
+    """Make a part. Return the reason if it ran out of memory, else None; and the jobs whose pieces are not finished."""
     finished: set[str] = set()
 
     def entered(piece: Piece, kept: str) -> None:
@@ -98,12 +98,12 @@ Visit = Callable[[int, Tensor], Tensor]
 
 
 class Activations:
-    """Hidden states [N, S, H] of `tokens` [N, S] that enter layer `layer_idx`."""
+    """File of the hidden states [N, S, H] that enter layer `layer_idx`, for all tokens of a sweep."""
 
     def __init__(
         self, runner: LayerRunner, tokens_NS: Tensor, batches: Sequence[slice], work: Path, *, last_layer: int
     ) -> None:
-        """Open the file in `work` of the highest layer up to `last_layer`, or embed. `batches`: slices of the N blocks."""
+        """Open the intact file of the highest layer up to `last_layer` in `work`, else embed. `batches`: slices of blocks."""
         self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
         kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
         self.layer_idx = max(kept, default=0)
@@ -118,7 +118,7 @@ class Activations:
                 self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
 
     def step(self, visit: Visit, *, on_host: bool = False) -> None:
-        """Move up one layer: `visit(number, hidden)` returns each batch's output; it is given in host memory if `on_host`."""
+        """Move up one layer. `visit(number, hidden)` gets each batch, in host memory if `on_host`, and returns its output."""
         self._forget_others()
         self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)), on_host=on_host)
         self.layer_idx += 1
@@ -175,7 +175,7 @@ def sweep(
     work = layer_work(shape_of(model.config), order.jobs)
 
     def entered(piece: Piece, kept: str) -> None:
-        """All pieces of a layer end together: the first one counts for them."""
+        """Enter a piece and report progress. The first piece counts for all of its layer, which are finished together."""
         enter(piece, kept)
         layer, losses = piece.job.layer, f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}"
         progress.advance(work=work.pop(layer, 0.0), layer=layer, loss=losses)
@@ -194,7 +194,7 @@ def sweep(
 
 
 def _batches(budget: Budget) -> list[slice]:
-    """Return slices of held-out batches, then one batch per training step, of blocks in this order."""
+    """Return the slices of a sweep's blocks (held-out ones, then training ones): held-out batches, then one batch a step."""
     total = budget.training + budget.held_out
     held_out = range(0, budget.held_out, budget.batch)
     return [slice(*ends) for ends in pairwise([*held_out, *range(budget.held_out, total + 1, budget.batch)])]

@@ -40,13 +40,13 @@ class Realise(DeclaredTask[nodes.Search]):
         return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
 
     def work(self) -> Work:
-        """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
+        """Return the work of running parent and child on the healing tokens and fitting maps; too much for a shorter text."""
         shape, tokens = self.shape, self._healing_tokens()
         flop = estimates.healing_flop(shape, tokens, self._layers_healed())
         return Work(flop, estimates.child_bytes(self.ctx, self.space))
 
     def _layers_healed(self) -> float:
-        """The layers from the child's first change on; a share of all while the child is not known."""
+        """The number of layers from the child's first change to the top; a share of all while the child is not known."""
         count = self.shape.layers
         try:
             layers = inputs.child_so_far(self.ctx, self.name).of_layers
@@ -56,7 +56,7 @@ class Realise(DeclaredTask[nodes.Search]):
         return count - sum(1 for _ in kept)
 
     def _healing_tokens(self) -> int:
-        """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
+        """The tokens that this task heals the child on; 0 if children are not healed, or if `refine` heals it for judges."""
         return 0 if references.judged_by(self.declaration) else self.heal_tokens
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
@@ -157,14 +157,14 @@ class Eval(DeclaredTask[nodes.Eval]):
     reads_text = True
 
     def needs(self) -> tuple[Key, ...]:
-        """The children that it must have, and those of the space's other searches that have one."""
+        """Return the tasks that make the children it must have, and the children of the space's other searches."""
         wanted = references.children_wanted(self.program, self.name)
         evaluated = references.children_evaluated(self.program, self.name)
         models = [child for child in evaluated if child in wanted or inputs.has_child(self.ctx, child)]
         return tuple(inputs.child_task(self.program, model) for model in models)
 
     def requires(self) -> tuple[Key, ...]:
-        """The children that it must have."""
+        """Return the tasks that make the children without which there is no evaluation."""
         wanted = references.children_wanted(self.program, self.name)
         return tuple(inputs.child_task(self.program, child) for child in wanted)
 
@@ -211,7 +211,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name in self.texts()]
 
     def work(self) -> Work:
-        """KL of every model and file of the ladder; tasks of the parent, of children in full and half of two files'; times."""
+        """Return the work of KL for all models and ladder files, and of tasks and times for the parent and children in full."""
         program, shape = self.program, self.shape
         ladder = self._has_ladder()
         models = 1 + len(references.children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
@@ -226,7 +226,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         return read + answers + times * (TIMED_ALONE + TIMED_BESIDE * full)
 
     def _has_ladder(self) -> bool:
-        """Return True where files of the parent are measured beside the child."""
+        """Return True if files that an engine's own quantiser makes of the parent are measured beside the child."""
         return self.declaration.ladder and any(map(has_ladder, self.program.hardware.values()))
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
@@ -284,7 +284,7 @@ class Export(DeclaredTask[nodes.Export]):
 
     @property
     def _usual(self) -> str | None:
-        """The type that a GGUF file has where the export names none."""
+        """The number type of a GGUF file whose export names none; None for every other export."""
         declared = self.declaration
         named = declared.format != "gguf" or declared.dtype is not None
         return None if named else served_type(self.program, self.space)

@@ -18,11 +18,11 @@ from puzzledsl.plan.memory.bld import bld_stages, weights_of
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 FORWARDS = 30.0
-"""Forwards of the parent, each a prefill with a few decode steps: as much as a scenario's rounds and checks."""
+"""Work of timing a scenario in PyTorch, in forwards of the parent (a prefill with a few decode steps)."""
 ENGINE_FORWARDS = 10.0
-"""The same of a model in an engine, with the parent beside it."""
+"""Work of timing one model in an engine, with the parent beside it, in the same unit."""
 MIXTURES = 9
-"""Models that an engine times beside one for each alternative."""
+"""Models that an engine times in addition to one for each alternative."""
 
 
 class Measure(DeclaredTask[nodes.Space]):
@@ -102,7 +102,7 @@ def _measured_on(hardware: nodes.Hardware) -> str:
 
 
 def _engines(hardware: Iterable[nodes.Hardware]) -> dict[str, str]:
-    """Return what else times in an engine depend on; empty where PyTorch is timed."""
+    """Return what times in an engine depend on besides: its build, processor and threads; empty if only PyTorch is timed."""
     from puzzledsl.export.engines.ask import build_of
 
     builds, threads = list[str](), list[str]()
@@ -115,7 +115,7 @@ def _engines(hardware: Iterable[nodes.Hardware]) -> dict[str, str]:
     return {"engine": digest_of(builds), "processor": cpu_name(), "threads": digest_of(threads)}
 
 
-PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser
+PASSES_A_STEP = 1.5  # layer passes of a piece's step: forward, backward and optimiser, half a layer each
 
 
 class Bld(DeclaredTask[nodes.Bld]):
@@ -146,7 +146,7 @@ class Bld(DeclaredTask[nodes.Bld]):
         return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
 
     def work(self) -> Work:
-        """Bytes, and passes of single layers; the time of all else is that of the memory plans."""
+        """Return bytes and layer calls alone: the memory plans estimate the time of the arithmetic."""
         declared, shape, jobs = self.declaration, self.shape, inputs.jobs_of(self.ctx, self.name)
         steps = declared.tokens // (declared.context * declared.batch)
         passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
@@ -180,8 +180,8 @@ class Bld(DeclaredTask[nodes.Bld]):
 
 SCORING = "2"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
-HEALING = 4.0  # parent, child and Gram matrices, in forwards
-LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change
+HEALING = 4.0  # work of healing a layer with parent, child and Gram matrices, in forward passes
+LAYERS_HEALED = 1.5  # layers healed after a replacement: the next one, and the unchanged half of its own
 
 
 class Score(DeclaredTask[nodes.Score]):
@@ -229,7 +229,7 @@ class Score(DeclaredTask[nodes.Score]):
         return [(self.method.tasks, self.declaration.where)] if self.method.tasks else []
 
     def work(self) -> Work:
-        """Every replacement runs the layers above it, half of them on average, and the head."""
+        """Return the work of scoring: each replacement runs the head and the layers above it, half of all on average."""
         method, shape, tokens = self.method, self.shape, self._tokens
         layers = self.program.spaces[self.space].layers
         count = sum(len(layer.attention) + len(layer.ffn) for layer in layers)
@@ -243,7 +243,7 @@ class Score(DeclaredTask[nodes.Score]):
 
     @property
     def _tokens(self) -> int:
-        """The tokens that are scored, about."""
+        """The number of tokens that are scored; for tasks, an estimate by the size of their files."""
         if self.method.tasks is None:
             return self.method.samples
         files = matching(self.ctx.base, self.method.tasks)
@@ -251,7 +251,7 @@ class Score(DeclaredTask[nodes.Score]):
 
     @property
     def _runs(self) -> list[Run]:
-        """The runs of layers that are measured."""
+        """The runs of consecutive layers that are dropped together and scored, as (first layer, number of layers)."""
         return runs_to_drop(self.program.spaces[self.space].layers, self.shape, self.method.runs)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:

@@ -35,13 +35,13 @@ class Solve(DeclaredTask[nodes.Search]):
         return {"search": search, **inputs.table_inputs(self.ctx, self.name)}
 
     def answer(self) -> SearchResult:
-        """Solve the search, and keep nothing."""
+        """Solve the search, and write nothing. If no child satisfies predictions for judges, solve it again without them."""
         from puzzledsl.search.solve import solve_search
 
         ctx = self.ctx
         tables = inputs.ready_tables(ctx, self.name)
         found = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
-        if found.status == "infeasible" and judged_by(self.declaration):  # by a prediction proves nothing
+        if found.status == "infeasible" and judged_by(self.declaration):  # a prediction proves nothing
             program = without_judges(ctx.program, self.name)
             found = solve_search(program, self.name, *tables, progress=ctx.progress)
         return found
@@ -58,7 +58,7 @@ class Solve(DeclaredTask[nodes.Search]):
         return text + proof
 
     def dead_end(self) -> Diagnostic | None:
-        """Return the conflict of an infeasible search that a later declaration builds on."""
+        """Return the conflicting requirements if the search is infeasible and a later declaration needs its child, else None."""
         result, program = inputs.solution_of(self.ctx, self.name), self.program
         later = (*program.uptrains.values(), *program.evals.values(), *program.exports.values())
         wanted = any(self.name in references(declaration) for declaration in later)
@@ -97,11 +97,11 @@ class Frontier(DeclaredTask[nodes.Frontier]):
 
 
 JUDGING = "1"
-"""The method of searching by judges; raised when it changes, so that searches judged before are judged again."""
+"""Version of searching by judges; raised when it changes, so that searches judged before are judged again."""
 METHOD = "1"
-"""The method; raised when it changes, so that searches refined before are refined again."""
+"""Version of refining; raised when it changes, so that searches refined before are refined again."""
 CHILD_HEALED = 1.0
-"""Forwards in which a child is healed in memory: the parent's states and those shared with other children are there."""
+"""Work of healing a child in memory, in forward passes: states of the parent and of similar children are known already."""
 
 
 class Refine(DeclaredTask[nodes.Search]):
@@ -162,7 +162,7 @@ class Refine(DeclaredTask[nodes.Search]):
         return [(path, judge.where) for judge in self._judges for path in judge.tasks]
 
     def lacks(self) -> Iterable[Diagnostic]:
-        """Documents and questions that judges share with anything else."""
+        """Yield a diagnostic for each other reader of documents or questions that a judge measures children on."""
         from puzzledsl.data.streams import digests_of, digests_of_tasks
 
         program, base = self.program, self.ctx.base
@@ -189,7 +189,7 @@ class Refine(DeclaredTask[nodes.Search]):
         return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name, tokens in read]
 
     def work(self) -> Work:
-        """The parent once; each child heals its tokens and is compared on the others."""
+        """Return the work of the parent's pass, then of healing and comparing each child; with judges, of judging all."""
         shape, method = self.shape, self.method
         if self._judges:
             return self._judging() * (1 + method.children)
@@ -198,7 +198,7 @@ class Refine(DeclaredTask[nodes.Search]):
         return Work(healed + compared + method.children * (CHILD_HEALED * healed + compared))
 
     def _judging(self) -> Work:
-        """A child that is healed as it is built, written, and measured by every judge."""
+        """Return the work of one child that is healed in full, written, and measured by every judge."""
         shape, ctx = self.shape, self.ctx
         judges = self._judges
         read = sum(j.tokens + estimates.item_tokens(ctx.base, j.tasks, j.items) for j in judges)
@@ -239,7 +239,7 @@ class Refine(DeclaredTask[nodes.Search]):
         return "" if found is None else f", {refined_line(self.program, found)}"
 
     def dead_end(self) -> Diagnostic | None:
-        """Return the requirements that no measured child meets, with the child that comes nearest."""
+        """Return the requirements that no measured child meets, with the child that comes nearest; None if a child meets all."""
         found = inputs.refinement_of(self.ctx, self.name)
         if found is None or not found.best.missed:
             return None

@@ -42,7 +42,7 @@ def metric_text(name: str, value: float) -> str:
 
 
 def bound_text(swept: str, target: float, ratio: float | None) -> str:
-    """Format a point's bound as the frontier gives it: `1.2x` of the parent's, or an amount."""
+    """Format a frontier point's bound: `1.2x` for a `ratio` to the parent's, else `target` in the unit of metric `swept`."""
     return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
 
 
@@ -116,7 +116,7 @@ MEANING = (
 
 
 def quality_of(ctx: Context, model: str) -> str:
-    """Return the section from every finished evaluation of `model`; empty without one."""
+    """Return the model card's section on quality, from every finished evaluation of `model`; empty without one."""
     lines: list[str] = []
     for name in evaluations_of(ctx.program, model):
         if (evaluation := inputs.evaluation_of(ctx, name)) is not None:
@@ -125,7 +125,7 @@ def quality_of(ctx: Context, model: str) -> str:
 
 
 def add_quality(directory: Path, section: str) -> None:
-    """Append the section to a directory's model card, if it has one."""
+    """Append the section of `quality_of` to the model card in a directory, if both exist."""
     card = directory / CARD
     if section and card.is_file():
         write_text(card, f"{card.read_text(encoding='utf-8').rstrip()}\n\n{section}")
@@ -159,7 +159,7 @@ def _answers(prompts: Sequence[tables.AnsweredPrompt], model: str) -> Iterator[s
 
 
 def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> list[Breakdown]:
-    """Return one breakdown per model and scenario. Raises DiagnosticError for unknown or unsolved names, or without any costs."""
+    """Return the costs of a search's child (None: of all parents) by scenario. Raises DiagnosticError if there are none."""
     wanted = chosen("scenario", ctx.program.scenarios, list(scenarios), ctx.file, "cost")
     models: Iterable[Costed] = _parents(ctx)
     if search is not None:
@@ -198,7 +198,7 @@ def _parents(ctx: Context) -> Iterator[Costed]:
 
 
 def judged_text(child: tables.MeasuredChild) -> str:
-    """`taste.kl 0.0432 ± 0.001, taste.kept 0.96 ± 0.02`: the standard errors of what judges measured."""
+    """Format what judges measured of a child, with standard errors: `taste.kl 0.0432 ± 0.001, taste.kept 0.96 ± 0.02`."""
     return ", ".join(f"{name} {_judged_figure(figure)}" for name, figure in child.judged.items())
 
 
@@ -207,7 +207,7 @@ def _judged_figure(figure: tables.Figure) -> str:
 
 
 def refined_line(program: Program, found: tables.Refinement) -> str:
-    """`best of 24 measured children: kl 0.5123 (the optimum of the scores: 0.6864)`, or what judges found of the best one."""
+    """Format the best measured child: `best of 24 measured children: kl 0.5123 (…)`, or with judges what they measured of it."""
     if found.best.judged:
         met = sum(not child.missed for child in found.children)
         goal = describe(program.searches[found.search].objective)
@@ -220,7 +220,7 @@ def refined_line(program: Program, found: tables.Refinement) -> str:
 
 
 def solve_note(search: Search) -> str:
-    """Return the line below the answer of a search with `refine`."""
+    """Return the line below the answer of a search with `refine`, which says that measurements follow."""
     assert search.refine is not None
     if judged_by(search):
         return "bounds on judged figures are predictions here; `pzl refine` builds children and measures them"
@@ -228,7 +228,7 @@ def solve_note(search: Search) -> str:
 
 
 def refinement_text(program: Program, found: tables.Refinement) -> str:
-    """Return the best child, beside the optimum of the scores or what judges found, then the children in the order measured."""
+    """Return the best child, with the scores' optimum or what judges measured, then a table of all children as measured."""
     head = f"search {found.search}: {len(found.children)} children, {how_measured(found)}"
     lines = _judged_lines(program, found) if found.best.judged else _lines(found)
     return "\n".join([head, *lines])
@@ -287,7 +287,7 @@ def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
 
 
 def _served(path: Path, child: Path) -> str:
-    """Return the command that serves a GGUF file of a child as fast as it was timed, with its type of KV caches."""
+    """Return the command that serves a child's GGUF file as it was timed: weights in huge pages, KV caches of its type."""
     from puzzledsl.export.engines.ask import HUGE_PAGES
 
     variable = f"GLIBC_TUNABLES={HUGE_PAGES} " if sys.platform == "linux" else ""

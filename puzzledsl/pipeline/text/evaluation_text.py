@@ -14,11 +14,11 @@ from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
 
 SPREAD = 0.15
-"""Robust standard deviation of the parent's time between rounds, as a share, on a quiet machine at most."""
+"""Limit of the parent's robust standard deviation between rounds, as a share of its time, on a quiet machine."""
 
 
 def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
-    """Return a warning for each scenario of a measured table whose times are in doubt."""
+    """Return a warning for each phase of a scenario whose measured times vary by more than SPREAD between rounds."""
     from puzzledsl.measure.errors import BusyMachine
 
     found: list[Diagnostic] = []
@@ -39,7 +39,7 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
 INTERVAL = "95% interval"
 ABSENT = "-"  # a figure that only models in full have
 BESIDE = ("checkpoint_bytes", "kl")
-"""Figures of an engine's own files, beside throughputs and the accuracy kept."""
+"""Figures in the table of an engine's own files, in addition to throughputs and the accuracy kept."""
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -68,12 +68,12 @@ def ladder_text(evaluation: Evaluation) -> str:
 
 
 def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return all that a user must know of finished evaluations: first requirements that are missed."""
+    """Return the errors and warnings of finished evaluations: those of `ending_of`, then those of `remarks`."""
     return [*ending_of(ctx, names), *remarks(ctx, names)]
 
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return what a user must know of evaluated children: requirements missed, figures that say nothing; as the report does."""
+    """Return the report's `endings` of evaluated children as diagnostics: missed requirements, doubtful figures and others."""
     from puzzledsl.report.headline import endings
     from puzzledsl.report.subject import Subject, load_artefacts
 
@@ -136,7 +136,7 @@ def _figures(evaluation: Evaluation) -> str:
 
 
 def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield labels and figures. With several data sets, each figure's label names its own."""
+    """Yield labels and figures. With several data sets, a figure of text has a row for each: `kl on NAME`."""
     by_text = {name: model.texts[name] for name in names if name in model.texts} if len(names) > 1 else {}
     for key, figure in model.figures.items():
         if any(key in figures for figures in by_text.values()):
@@ -154,12 +154,12 @@ AT_CHANCE = {"child_at_chance": "at chance", "parent_at_chance": "the parent is 
 
 
 def kept_text(kept: Kept) -> str:
-    """`82.3%`, `at chance` or `the parent is at chance`."""
+    """Format the accuracy kept beyond chance: `82.3%`, `at chance` or `the parent is at chance`."""
     return AT_CHANCE.get(kept.verdict) or f"{kept.chance_corrected:.1%}"
 
 
 def interval_text(kept: Kept) -> str:
-    """`74.1% … 90.6%`; empty where nothing can be kept."""
+    """Format the interval of the accuracy kept: `74.1% … 90.6%`; empty if there is none."""
     return "" if kept.low is None or kept.high is None else f"{kept.low:.1%} … {kept.high:.1%}"
 
 

@@ -44,7 +44,7 @@ from puzzledsl.plan.memory.stage_plan import (
 TRACED = 7
 """Hidden states that a layer's trace holds: what enters, input and output of both sub-blocks, the stream between, what leaves."""
 BEFORE_ATTENTION, BEFORE_FFN = 2, 5
-"""Those of them that exist, with what enters, when a sub-block runs."""
+"""Hidden states of the trace that exist while attention runs and while the FFN runs, what enters the layer among them."""
 
 NORM_BYTES = 10
 """Bytes that a norm keeps for its backward pass, for each number: its input and its product in float32, its output in 16 bits."""
@@ -172,7 +172,7 @@ class WorkerPlan:
         return (weights + embedding) * self.device.number_bytes
 
     def training(self, blocks: int) -> Mapping[str, int]:
-        """Bytes by part while so many sequences at a time are trained on."""
+        """Bytes by part while `blocks` sequences at a time are trained on."""
         batch = self.jobs[0].batch
         state = MOMENTS + (0 if self.device.is_gpu else KEPT)  # the host holds what is kept, too
         trained = [job for job in self.jobs if is_trained(job, self.shape)]
@@ -205,7 +205,7 @@ class WorkerPlan:
 
     @cached_property
     def calibration(self) -> Mapping[str, int]:
-        """Bytes by part while the last of the layers is initialised."""
+        """Bytes by part while the last of the layers is initialised, when the pieces of all are in memory."""
         number, hidden, tokens = self.device.number_bytes, self.shape.hidden, self.jobs[0].calibration_tokens
         width = max(flop.widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
         grams = GRAMS_AT_ONCE * max(width, hidden) ** 2 + 4 * hidden**2
@@ -226,13 +226,13 @@ class WorkerPlan:
 
     @property
     def least_bytes(self) -> int:
-        """Bytes at the peak with as small micro-batches as there are."""
+        """Bytes at the peak with the smallest micro-batch: one sequence on a GPU, the whole batch on a CPU."""
         blocks = 1 if self.device.is_gpu else self.jobs[0].batch
         return max(sum(self.training(blocks).values()), sum(self.calibration.values()))
 
     @cached_property
     def micro_blocks(self) -> int:
-        """Sequences that are trained on at a time. A CPU runs the whole batch: its bits must not depend on free memory."""
+        """Sequences that are trained on at a time. A CPU runs the whole batch: results must not depend on free memory."""
         batch, usable = self.jobs[0].batch, self.device.usable_bytes
         if not self.device.is_gpu or sum(self.training(batch).values()) <= usable:
             return batch
@@ -317,7 +317,7 @@ def _packed(
 
 
 def alone(shape: Shape, job: BldJob, device: Device) -> int:
-    """Return the bytes of a worker that trains one piece and holds its layer alone."""
+    """Return the least bytes of a worker that trains one piece and holds only that piece's layer of the parent."""
     return _at_layer(shape, [job], device).least_bytes
 
 
@@ -351,7 +351,7 @@ OPTIMISER_BYTES = 28
 def bld_stages(
     name: str, shape: Shape, jobs: Sequence[BldJob], device: Device, *, disk_bytes: int
 ) -> list[StagePlan]:
-    """Return the plan; one that does not fit if a piece exceeds a device. One process keeps activations that fit the disk."""
+    """Return the plan, or none without jobs; it does not fit if a piece exceeds a device. `disk_bytes`: free for activations."""
     if not jobs:
         return []
     activations = 2 * jobs[0].tokens * shape.hidden * device.number_bytes  # all tokens' states at two layers
@@ -400,7 +400,7 @@ def bld_stages(
 
 
 def _busiest(work: Sequence[float], workers: Sequence[WorkerPlan]) -> float:
-    """Return the work of the worker with the most, of a pass whose layers have so much; of one device alone, all of it."""
+    """Return the work of a pass's busiest worker, from the `work` of each layer; with one device, the sum of all layers."""
     if workers[0].device.count == 1:
         return sum(work)
     return max(sum(work[worker.first : worker.end]) for worker in workers)

@@ -26,11 +26,11 @@ CPU_SHARE = Fraction(6, 10)
 PARENT_SHARE = Fraction(6, 10)
 """Share of a device's memory that a whole parent may take; a larger one is read layer by layer as it runs."""
 TIMED_SHARE = Fraction(1, 2)
-"""Share of a device's memory for the weights of a parent that is timed; of a larger one, layers use the weights of others."""
+"""Share of a device's memory for the weights of a parent that is timed; in a larger one, layers reuse the weights of others."""
 TIMED_POOL_SHARE = Fraction(1, 4)
-"""Share for the weights of the alternatives that are timed. The rest is for caches and activations."""
+"""Share of a device's memory for the weights of timed alternatives. The rest is for caches and activations."""
 KEPT_SHARE = Fraction(1, 4)
-"""Share of a device's memory in which such a parent keeps weights for their next use."""
+"""Share of a device's memory in which a parent that is read layer by layer keeps weights for their next use."""
 HOST_BYTES_A_GPU = 256 << 30
 """The host's memory beside each GPU of a machine that is not this one: 2 TiB for eight, as in a DGX H100."""
 
@@ -96,7 +96,7 @@ class Choice(Record):
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage on the fullest of `devices` devices: bytes by part at the peak, bytes of the host beside it, and seconds.
+    """One stage on the fullest of `devices` devices: bytes of its `parts` at the peak, bytes of the host, and seconds.
 
     `scratch_bytes`: temporary files, where the plan decides about them.
     """

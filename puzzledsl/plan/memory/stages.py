@@ -71,7 +71,7 @@ def forward_plan(
 ) -> StagePlan:
     """Return the plan of a stage that runs whole models on `tokens` tokens. `more`: bytes of other parts.
 
-    Two models run one after the other where they do not fit together. A larger one is read layer by layer, `reads` times.
+    Two models that do not fit together run one after the other. One too large alone is read layer by layer, `reads` times.
     `once`: each layer is used once, and no logits are computed.
     """
     number, cut, read_s = device.number_bytes, tiles(device.kind), 0.0
@@ -151,19 +151,19 @@ HOST_LINK_BYTES_PER_S = 50e9
 HOST_BYTES_PER_S = 100e9
 """Speed at which one rank's share of a host reads and writes the optimiser's state."""
 RECOMPUTED = 5 / 4
-"""FLOP of a step with recomputed layers in those of one without: 1 of the teacher, 3 of the child, and 1 more."""
+"""FLOP of a step that recomputes layers, over those of one that does not: 1 + 3 forwards of teacher and child, and 1 more."""
 
 
 @dataclass(frozen=True, slots=True)
 class UptrainSizes:
-    """A training and its models; a child that is not known yet is at most as large as its parent."""
+    """An uptraining and the shapes of its models. While the child is not known, its parent's shape stands for it."""
 
     declaration: Uptrain
     child: Shape
     parent: Shape
 
     def at(self, micro_batch: int) -> UptrainSizes:
-        """Return the sizes at a micro-batch that the plan keeps."""
+        """Return the same training with a micro-batch of so many sequences, which the plan then keeps."""
         return replace(self, declaration=self.declaration.model_copy(update={"micro_batch": micro_batch}))
 
 
@@ -179,7 +179,7 @@ class UptrainChoice:
 def uptrain_plan(
     sizes: UptrainSizes, device: Device, *, name: str = "", flop: float = 0.0
 ) -> tuple[StagePlan, UptrainChoice]:
-    """Return the plan over `device.count` ranks, and the fastest choices that fit, or the smallest. `flop`: not recomputing."""
+    """Return the plan over `device.count` ranks, and the fastest choice that fits, else the smallest. `flop`: not recomputing."""
     options = list(_options(sizes, device))
     fitting = (option for option in options if _plan(sizes, device, option, name, flop).fits(device))
     choice = next(fitting, options[-1])
@@ -239,7 +239,7 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
 
 
 def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
-    """Return the bytes a token that a forward pass keeps, and of the final hidden states and their gradients."""
+    """Return the bytes a token that a forward pass keeps, with those of the final hidden states and their gradients."""
     child = sizes.child
     kept = sum(child.hidden * number if recompute else _kept_bytes(own, number) for own in child.each)
     if sizes.declaration.cosine:  # the teacher's; the child's are kept anyway

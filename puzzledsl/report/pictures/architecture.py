@@ -21,13 +21,13 @@ from puzzledsl.report.subject import Subject
 
 NAMES: dict[SubBlock, str] = {"attention": "attention", "ffn": "FFN"}
 FAINTEST, STRONGEST = 0.18, 0.9
-"""Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
+"""Shades, as shares of the full colour, of an alternative that keeps almost nothing and of one that keeps all."""
 WHOLE_BITS = 16  # Bits of a weight that has no storage type of its own.
-WIDEST = 17  # The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none.
+WIDEST = 17  # Base-2 logarithm of the window, 128Ki tokens, that has the shade of no window.
 
 
 def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
-    """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1, as its shade."""
+    """Return an alternative's kind and its shade, 0 to 1: darker, the more of the parent's weights, bits and window it keeps."""
     is_rounded = alternative.look == "parent" and alternative.dtype is not None
     if alternative.look != "reduced" and not is_rounded:
         return alternative.look, 0.0 if alternative.look == "noop" else 1.0
@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One layer. Bars are fractions of the tallest column; None where nothing is known."""
+    """One layer. Bars are fractions of the tallest one, 0 if unknown; an unknown number is None."""
 
     index: int
     attention: Cell
@@ -83,12 +83,12 @@ class Strip:
 
 
 def strip_of(subject: Subject) -> Strip | None:
-    """The child that is built; None where there is none."""
+    """Return the strip of the child that is built; None if there is none."""
     return None if subject.best is None else _strip(subject, subject.best)
 
 
 def optimum_strip(subject: Subject) -> Strip | None:
-    """The solver's child of a refined search, where it is another than the one that is built."""
+    """Return the strip of the solver's child; None if there is none, or if it is the child that is built."""
     best, optimum = subject.best, subject.optimum
     if best is None or optimum is None or best.layers == optimum.layers:
         return None
@@ -133,7 +133,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
 
 
 def _shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment], shape: Shape) -> dict[int, float]:
-    """An even share of the score of each measured run, of the dropped layers in it."""
+    """Return for each layer in a measured run of dropped layers its even share of the run's score."""
     measured = {} if scores is None else {(r.first, r.length): r.value for r in scores.runs}
     dropped = zip(layers, dropped_names(shape), strict=True)
     runs = counted_runs([(layer.attention, layer.ffn) == gone for layer, gone in dropped], measured)
@@ -161,7 +161,7 @@ class _Draft:
         return {"attention": attention, "ffn": ffn} if attention and ffn else {}
 
     def time_s(self, layer: LayerAssignment) -> float | None:
-        """Seconds of the layer with a choice, for a whole batch."""
+        """Seconds of the layer with the alternatives of `layer`, for a batch with all its outputs; None if unknown."""
         if self.costs is None or not (found := self._costs(layer)):
             return None
         output = self.costs.output
@@ -169,7 +169,7 @@ class _Draft:
 
     @property
     def score(self) -> float | None:
-        """The score that the layer loses."""
+        """The score that the layer's alternatives lose; None without a score table."""
         if (scores := self.subject.score_table) is None:
             return None
         if not scores.pairs:
@@ -185,7 +185,7 @@ class _Draft:
         return table[self.index].get(getattr(self.layer, sub_block), 0.0) if self.index < len(table) else None
 
     def cell(self, sub_block: SubBlock) -> Cell:
-        """One sub-block."""
+        """Return the cell of one sub-block."""
         name: str = getattr(self.layer, sub_block)
         choice, own = self.subject.space.layers[self.index], self.subject.shape.at(self.index)
         options: tuple[Alternative, ...] = getattr(choice.with_parent(), sub_block)

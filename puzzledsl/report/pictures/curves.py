@@ -23,11 +23,11 @@ Place = tuple[float, float]  # 0 to 1 in both directions, y upwards.
 Box = tuple[float, float, float, float]  # Left, bottom, right and top, in pixels.
 WIDTH_PX, HEIGHT_PX = 754.0, 300.0  # Size of the picture on the page.
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
-"""A name's letter and line, its distance from the mark, and half of a mark."""
+"""Width of a name's letter, height of its line, its distance from the mark, and half the width of a mark."""
 
 
 def side_of(name: str, mark: Place, others: Sequence[Place], names: Sequence[Box] = ()) -> Side:
-    """The side of `mark` on which `name` covers the fewest `others` and placed `names`; in the picture if any side is."""
+    """Return the side of `mark` where `name` covers the fewest marks (`others`) and `names`; inside the picture if possible."""
     marks = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
     taken = [*names, *((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in marks)]
     sides: tuple[Side, ...] = get_args(Side)
@@ -51,15 +51,15 @@ def _box(name: str, mark: Place, side: Side) -> Box:
 TICKS = 5
 MOST_TICKS = 10  # Most ticks of a logarithmic axis.
 LOGARITHMIC = 10.0
-"""Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
-rest flat on a linear one."""
+"""The y axis is logarithmic if the largest loss is more than this many times the smallest: on a linear axis, one large loss would
+leave the other points on one line."""
 
 
 @dataclass(frozen=True)
 class Point:
     """Point of a picture: position (0 to 1, y upwards) and figures.
 
-    `name`: of a search, empty on the curve. `side`: of the point, on which the name stands.
+    `name`: of a search, empty for a point of the curve. `side`: the side of the point on which the name stands.
     """
 
     x: float
@@ -114,7 +114,7 @@ class Curve:
 
 
 def curves(subject: Subject) -> list[Curve]:
-    """Every frontier of the main search."""
+    """Return the curve of every frontier of the page's search that has at least two feasible points."""
     found = []
     for name, result in subject.found.frontiers.items():
         declaration = subject.program.frontiers[name]
@@ -132,7 +132,7 @@ def curves(subject: Subject) -> list[Curve]:
     return found
 
 
-Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
+Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]  # Label, style and points.
 
 
 def curve_of(
@@ -149,7 +149,7 @@ def curve_of(
 ) -> Curve:
     """Place points on axes: `solved` on the curve, named `others` beside it. `main` is the name of the one that stands out.
 
-    `unit`: that of the bounds in the IR; by default the metric's.
+    `losses`: further series. `unit`: IR unit of x; by default that of `metric`. `infeasible`: number of points without a child.
     """
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "") if unit is None else unit
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
@@ -199,7 +199,7 @@ def how_measured(found: Refinement) -> str:
 
 
 def one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:
-    """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
+    """Yield a sentence for each run of points that have the same child, with the requirement that leaves it least room."""
     points = [(n, point.result) for n, point in enumerate(result.points, 1) if point.result.solutions]
     for _, same in groupby(points, lambda point: point[1].solutions[0].layers):
         (first, answer), *others = list(same)
@@ -214,7 +214,7 @@ def one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[s
 
 
 def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:
-    """Share of its bound that a requirement on one metric leaves; None of the swept metric and of other requirements."""
+    """Slack of a requirement on one metric, as a share of its bound; None for the swept metric and other requirements."""
     if not isinstance(requirement, LinearRequirement) or len(requirement.left.terms) != 1:
         return None
     term = requirement.left.terms[0].term
@@ -229,7 +229,7 @@ def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float 
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:
-    """Searches of the same space whose child has both figures."""
+    """Yield (name, metric, objective) for each search of the same space whose child has both figures."""
     for name, search in subject.program.searches.items():
         result = subject.found.results.get(name)
         if search.space != subject.search.space or result is None:
@@ -244,7 +244,7 @@ def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]
 
 
 class Axis:
-    """From values, or from their logarithms, to 0..1, with room at both ends, and round values to mark."""
+    """Map from values (`is_log`: from their logarithms) to 0..1, with room at both ends. `ticks`: round values to mark."""
 
     def __init__(self, values: Sequence[float], *, is_log: bool = False) -> None:
         self.is_log, self._scale = is_log, math.log10 if is_log else float
@@ -254,12 +254,12 @@ class Axis:
         self.ticks = (_round_values_of_decades if is_log else _round_values)(self._low, self._high)
 
     def place(self, value: float) -> float:
-        """A value from 0 to 1."""
+        """Return the position of a value, 0 to 1."""
         return (self._scale(value) - self._low) / (self._high - self._low)
 
 
 def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:
-    """Between two powers of ten: 1, 2 and 5 times the powers with whole exponents, or fewer, until MOST_TICKS are left."""
+    """Return 1, 2 and 5 times powers of ten from 10^low to 10^high; if over MOST_TICKS, powers alone, at equal distances."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     found = [m * 10.0**decade for decade in decades for m in (1, 2, 5)]
     ticks = [tick for tick in found if low <= math.log10(tick) <= high]
@@ -271,7 +271,7 @@ def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:
 
 
 def _round_values(low: float, high: float) -> tuple[float, ...]:
-    """About TICKS multiples of 1, 2 or 5 times a power of ten."""
+    """Return about TICKS multiples, from low to high, of a step that is 1, 2 or 5 times a power of ten."""
     raw = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)

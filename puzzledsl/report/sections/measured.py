@@ -19,23 +19,23 @@ POOLED = "pooled"
 AT_CHANCE = "at chance"
 TOO_FEW = "not known"
 WIDE = 1 / 3
-"""Width of the 95 % interval of the accuracy kept, from which on it is no figure to show first: 24 questions said 106.7 %."""
+"""Widest 95 % interval with which the accuracy kept is shown as a figure: from 24 questions it once came out at 106.7 %."""
 
 
 def pooled(evaluation: Evaluation, model: str) -> Kept | None:
-    """The pooled figure of a model, if tasks were measured."""
+    """The accuracy that a model keeps over all tasks; None if no tasks were measured."""
     return next((c.kept.get(POOLED) for c in evaluation.comparisons if c.model == model), None)
 
 
 def too_wide(kept: Kept) -> bool:
-    """True for an interval that says nothing of what is kept, by a child that is not at chance."""
+    """Return True if parent and child are above chance, but the interval of the accuracy kept is wider than WIDE."""
     if kept.verdict != "above_chance":
         return False
     return kept.low is not None and kept.high is not None and kept.high - kept.low > WIDE
 
 
 def kept_tables(subject: Subject) -> list[tuple[ModelComparison, str]]:
-    """Each child that is shown and was asked questions, with the name of the evaluation, in order of the evaluations."""
+    """The comparison of each shown child that answered questions, with the evaluation's name, in order of evaluations."""
     return [
         (comparison, declaration.name)
         for declaration, evaluation in subject.evaluations
@@ -50,7 +50,7 @@ def pooled_last(kept: Mapping[str, Kept]) -> list[tuple[str, Kept]]:
 
 
 def interval_text(kept: Kept) -> str:
-    """`74.1 … 90.6 %`; empty where nothing can be kept."""
+    """Format the interval of the accuracy kept: `74.1 … 90.6 %`; empty if there is none."""
     return "" if kept.low is None or kept.high is None else f"{kept.low * 100:.1f} … {kept.high * 100:.1f} %"
 
 
@@ -199,7 +199,7 @@ def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
 
 
 def _expected(subject: Subject, scenario: Scenario, model: str) -> dict[str, float]:
-    """Predictions under the keys of measured figures."""
+    """Predictions by the keys of measured figures; empty for a scenario with traffic."""
     if scenario.traffic is not None:
         return {}  # its steps are of other numbers of sequences than what is timed
     metrics, batch = subject.predicted(scenario.name, model), subject.batch(scenario.name) or 0
@@ -237,13 +237,13 @@ BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
 
 RefinedRow = tuple[str, str, Number, Number | None]
-"""A child: label, origin of the one that is built, empty for others; what the refitted scores predicted before it was
-measured, and its loss. None: not measured."""
+"""A child as (label, origin, predicted loss, measured loss or None). The origin is empty for all but the child that is built; the
+prediction is that of the refitted scores before the child was measured."""
 
 
 @dataclass(frozen=True)
 class Refined:
-    """Section of a refined search."""
+    """Section of a refined search. `how`: the healing and the text of its measurements, in words."""
 
     found: Refinement
     how: str
@@ -260,7 +260,7 @@ def refined(subject: Subject) -> Refined | None:
 
 
 def _refined_rows(found: Refinement, name: str) -> Iterator[RefinedRow]:
-    """The child that is built, the solver's (`name`), and the optimum of the refitted scores."""
+    """Yield the child that is built, the solver's (labelled `name`) and the refitted scores' optimum, if they are others."""
     yield _refined_row(BUILT, found.best, ORIGINS[found.best.origin])
     if (optimum := found.optimum) is not None and optimum.layers != found.best.layers:
         yield _refined_row(name, optimum)

@@ -26,7 +26,7 @@ from puzzledsl.search.problem.normal_form import as_tables, with_facts
 TIMES = {"throughput": "throughput", "latency": "latency_s"}
 """Metrics of a scenario that an evaluation measures, and the keys of their figures."""
 RATES = {"ttft": "prefill_tokens_per_s", "tpot": "decode_tokens_per_s"}
-"""Metrics that are tokens over a measured rate."""
+"""Metrics that are a number of tokens divided by a measured rate, and the keys of these rates."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Reached:
     stderr: float
 
     def over(self, other: Reached) -> Reached:
-        """The ratio of two values that were measured apart: their relative errors add up in squares."""
+        """Return the ratio of two values with independent errors: the squares of their relative errors add up."""
         ratio = self.value / other.value
         return Reached(ratio, abs(ratio) * math.hypot(self.stderr / self.value, other.stderr / other.value))
 
 
 def measured_pair(subject: Subject, linear: Linear) -> tuple[Reached, Reached] | None:
-    """Return a linear expression of the parent's and of the child's measured figures.
+    """Return the value of a linear expression for the parent's and for the child's measured figures.
 
     None where a term was not measured. The first evaluation that measured every term decides; times are those of
     the architecture, so a child that was trained further stands for it.
@@ -84,14 +84,14 @@ def _reached_of_term(subject: Subject, term: Term, figures: Mapping[str, Figure]
 
 
 def _figure(figure: Figure | None) -> Reached | None:
-    """A figure that a ratio can be made of; None for one that is missing, zero or no number."""
+    """Return a figure with its error; None if it is missing, not finite or not positive."""
     if figure is None or not math.isfinite(figure.value) or figure.value <= 0:
         return None
     return Reached(figure.value, figure.stderr or 0.0)
 
 
 def _tokens(subject: Subject, term: MetricTerm) -> float | None:
-    """Tokens that the rate counts in one prefill (the batch's prompts) or one step (the batch)."""
+    """Tokens of one prefill (the batch's prompts) or of one decode step (the batch); None if the batch is unknown."""
     scenario = subject.program.scenarios.get(term.scenario)
     batch = subject.batch(term.scenario)
     if scenario is None or batch is None:
@@ -110,7 +110,7 @@ FAR_OFF = 0.1  # Relative error of a prediction that the page remarks on.
 class Line:
     """One `require`. The measured figure decides where there is one, else the predicted one.
 
-    A bound that is a multiple of the parent's value is shown as one, with the value itself in small print.
+    A bound that is a multiple of the parent's value is shown as a multiple, with absolute values in small print.
     `room` is the slack relative to the bound; `instances` counts those of a `for`; `off` is the error of a
     prediction that the measurement shows to be far off, predicted / measured - 1.
     """
@@ -139,7 +139,7 @@ def lines_of(
 ) -> list[Line]:
     """Requirements as a child meets them, in order; the instances of one `for` are one line.
 
-    `measured`: with measurements, which are older than an answer of the moment.
+    `measured`: with measurements. Leave them out for an answer that has just been solved: they are of an older child.
     """
     lines: list[Line] = []
     for requirement in requirements:
@@ -193,7 +193,7 @@ def _linear_line(
 
 
 def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged: nodes.Judged) -> Line:
-    """A bound on what a judge measures: what it measured of the best child, before any uptraining."""
+    """Return the line of a bound on a judge's figure, with what the judge measured of the best child before any uptraining."""
     found, record = subject.refinement, judged.record
     figure = None if found is None else found.best.judged.get(f"{judged.judge}.{judged.figure}")
     shown = share if record.better == "more" else times if record.of_parent else plain
@@ -207,7 +207,7 @@ def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged:
 
 
 def _mark(reached: Reached, op: str, required: float) -> Mark:
-    """The comparison, with room for the rounding of floats: the search itself checked it exactly."""
+    """Compare a value with its bound, up to the rounding of floats; the search itself has compared them exactly."""
     value = reached.value
     if math.isclose(value, required, rel_tol=1e-9, abs_tol=1e-9):
         return "met" if op in ("<=", ">=", "==") else "missed"

@@ -60,7 +60,7 @@ def ladders(subject: Subject) -> Iterator[LadderTable]:
         yield LadderTable(ladder, declaration.name, key, {n: figures[n] for n in timed}, kept, picture)
 
 
-SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)  # Rates of a line, as shares of what a model sustains.
+SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)  # Simulated rates, as shares of what a model sustains.
 REQUESTS, WARM_UP = 600, 100
 
 
@@ -122,7 +122,7 @@ def _table(
 def _files(
     hardware: Hardware, listed: Sequence[ScenarioCosts], parent: Sequence[LayerAssignment]
 ) -> dict[str, list[Assignment]]:
-    """Return the files of an engine's own quantiser whose types the costs have at every place."""
+    """Return the files of an engine's own quantiser, by name, whose number types have costs in every layer and the head."""
     if not has_ladder(hardware):
         return {}
     assert isinstance(hardware.spec, MeasuredHardware)
@@ -143,13 +143,13 @@ def _files(
 
 
 _Served = Callable[[Sequence[Assignment], Fraction], dict[str, float]]
-"""Latencies of a model at a rate, as simulated."""
+"""Function from a model's alternatives and a rate, in requests a second, to simulated seconds by metric."""
 
 
 def _line(
     scenario: Scenario, listed: Sequence[ScenarioCosts], served: _Served, layers: Sequence[Assignment]
 ) -> list[tuple[float, float]]:
-    """Return rates and the seconds of a request, in the mean, as simulated."""
+    """Return pairs of a rate, at SHARES of what the model sustains, and the simulated mean seconds of a whole request."""
     top = whole_metrics(listed, layers, own_costs(listed, layers))["max_rate"]
     rates = [top * Fraction(share) for share in SHARES]
     return [(float(r), _whole_s(scenario, served(layers, r))) for r in rates]

@@ -35,7 +35,7 @@ def model_of(problem: Problem) -> cp.CpModelProto:
 def alike_layers(problem: Problem) -> list[Ints]:
     """Return classes of layers with equal figures that no formula mentions: columns [layer][choice].
 
-    Choices that are equal to another one, or beaten by it in the objective and in no row, are left out.
+    A choice is left out if another has the same figures, or a better objective and no larger use of any row.
     """
     columns, pool, classes = problem.columns, problem.normal, dict[bytes, list[int]]()
     if columns.period:
@@ -55,9 +55,9 @@ def alike_layers(problem: Problem) -> list[Ints]:
 
 
 class ModelWriter:
-    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold.
+    """Writes a model: a Boolean for each column, then helpers.
 
-    `alike`: classes of layers that are counted.
+    `name`: of the constraints being added; they hold if all literals in `enforced` do. `alike`: classes of layers to count.
     """
 
     def __init__(self, problem: Problem, alike: Sequence[Ints] = (), *, named: bool = False) -> None:
@@ -141,7 +141,7 @@ class ModelWriter:
         return constraint
 
     def _linear(self, variables: Sequence[int], coefficients: Sequence[int], least: int, most: int) -> None:
-        """Require a sum from `least` to `most`."""
+        """Require a sum of coefficients times variables from `least` to `most`, if all of `enforced` hold."""
         constraint = self._constraint()
         constraint.linear.vars.extend(variables)
         constraint.linear.coeffs.extend(coefficients)
@@ -190,7 +190,7 @@ class ModelWriter:
                 assert_never(node)
 
     def _clause_of(self, formula: int) -> set[int]:
-        """Return literals of which one is true only where the formula holds."""
+        """Return literals such that the formula holds if any of them is true."""
         match self.pool.nodes[formula]:
             case Atom(layer=layer, mask=mask):
                 others = self._literals(layer, ~mask)
@@ -213,7 +213,7 @@ class ModelWriter:
         self.enforced = before
 
     def _counted(self, part: int, least: int, limited: bool) -> list[int]:
-        """Return literals whose sum is 1 where a part holds: if `limited`, the part implies them, else they imply it."""
+        """Return literals of sum 0 or 1: 1 if the part holds (`limited`), 0 if it does not (`least` > 0 or not `limited`)."""
         node = self.pool.nodes[part]
         if isinstance(node, Atom):
             return self._literals(node.layer, node.mask)  # one column a layer: their sum is the atom's truth
@@ -245,7 +245,7 @@ class ModelWriter:
 
 
 LARGEST_GOAL = 2**62
-WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
+WORK = 30.0  # CP-SAT's deterministic seconds for each solve of `canonical_answer`
 LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
 
 
@@ -274,7 +274,7 @@ def run_cpsat(
 
 
 def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: Ints | None) -> Outcome:
-    """Solve the model of a problem, which may have more limits than the problem."""
+    """Solve a problem's model, which may have more limits than the problem. `hint`: chosen columns to start from, or None."""
     from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
 
     if hint is not None:

@@ -47,7 +47,7 @@ def members_of(groups: Iterable[Group]) -> Kept:
 
 
 def minimal_conflict(feasibility: Feasibility) -> tuple[Group, ...]:
-    """Return a minimal set of statements that no model meets together; empty if there is none, or if no model fits."""
+    """Return a minimal set of statements that no model meets (larger if time ends); empty if all can be met or no model fits."""
     groups = groups_of(feasibility.problems.tables.search.requirements)
     every = members_of(groups)
     if feasibility.refuted(frozenset()) is not None or feasibility.can_meet(every):
@@ -98,7 +98,7 @@ class Feasibility:
         return blame
 
     def saw(self, layers: Sequence[Assignment], near: Box) -> Kept:
-        """Remember a model at the batches in `near` that it runs at. Return the requirements that it meets there."""
+        """Remember a model at its own batches or `near`'s. Return the requirements it meets there; none if it does not fit."""
         box, tables = self.problems.box_of(layers, near), self.problems.tables
         if box is None:
             return frozenset()
@@ -113,7 +113,7 @@ class Feasibility:
         return met
 
     def only(self, kept: Kept, then: Callable[[Problem, Box], Problem] | None = None) -> Problems:
-        """Return the problems with the requirements in `kept` alone. `then`: a change before those of the solver."""
+        """Return the problems with the requirements in `kept` alone. `then`: a further change, before those that they have."""
         builder = self.problems.builder
 
         def subset(problem: Problem, box: Box) -> Problem:
@@ -151,8 +151,8 @@ class Feasibility:
     def _blame(self, whole: Problem, box: Box, kept: Kept) -> tuple[Kept | None, Box | None]:
         """Return (requirements of a box's problem that no model meets together, None) if it is proven infeasible.
 
-        Else return (None, batches of a relaxed model or None); a model that meets everything asked is remembered. Boxes with
-        several batches are tried only with a bound, and with one row as the objective.
+        Else return (None, batches of a relaxed model or None); a model that meets everything asked is remembered. For a
+        box of several batches only the bound and a repaired answer are tried, with the last row as the objective.
         """
         formulas = _named(whole.formulas)  # always: the bound may depend on what they exclude
         presolved = presolve(whole, quick=True)
@@ -211,7 +211,7 @@ ALL = Fraction(1)  # size of the step that drops a requirement
 class Step:
     """A statement whose bound moves to the best value that is reachable; or that is dropped (`written` is None).
 
-    `size`: relative move of the bound. `proven`: no better value reads differently. `model`: what reaches the value.
+    `size`: relative move of the bound. `proven`: no better value would be written differently. `model`: answer that has it.
     """
 
     size: Fraction
@@ -265,7 +265,7 @@ def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
 def _nearest(
     feasibility: Feasibility, group: Group, kept: Kept, requirement: nodes.LinearRequirement, sense: Sense
 ) -> Step | None:
-    """Return the step to the best value in one sense over all batches, with as little work as its digits need; else None.
+    """Return the step to the value best in `sense` over all batches, as precise as its digits need; None if none is found.
 
     Of an equation, it is the nearest value on one side of the bound.
 
@@ -340,7 +340,7 @@ def smallest_relaxation(
 
 
 def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | None:
-    """Resolve one conflict after another, each by its smallest step, until the search is feasible."""
+    """Resolve one conflict after another, each by its smallest step, until the search is feasible; None if time runs out."""
     problems, effort, steps = feasibility.problems, feasibility.effort, dict[Group, Step]()
     while groups:
         if effort.left_s <= 0:

@@ -30,7 +30,7 @@ NoAnswerInTime = Mistake("E0507", "search `{name}`: no solution found by {how}")
 def no_answer(
     program: Program, result: SearchResult, more: str = "", time_s: float | None = None
 ) -> Diagnostic | None:
-    """Return the diagnostic of a result without solutions, else None. `more`: setting for more than its `time_s` seconds."""
+    """Return the diagnostic of a result without solutions, else None. `time_s`: seconds tried; `more`: the setting advised."""
     if result.solutions:
         return None
     if result.status == "infeasible":
@@ -162,7 +162,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
 
 
 def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
-    """Round up or down to `digits` significant digits, to another number if `strict`, else keeping short whole numbers."""
+    """Round up (`upwards`) or down to `digits` significant digits; `strict`: to another number even if it is so short already."""
     if value == 0 and not strict:
         return Fraction(0)
     power = digits - 1 - (math.floor(math.log10(abs(float(value)))) if value else 0)

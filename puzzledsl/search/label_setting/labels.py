@@ -1,9 +1,9 @@
 """Labels of a sweep (partial assignments) as arrays, dominance among them, and the resources that limit them, in exact integers.
 
 Resources are the rows, and several priced objectives as surrogate constraints (Glover 1968): an answer with an objective up to
-`most` satisfies every row, and so  objective + prices . rows <= most + prices . limits. For free layers, each layer's least
-value is subtracted, so every sum only grows along them; for the stages of a decision diagram, the least completion from a state
-is added instead. So a label above a limit is part of no such answer.
+`most` satisfies every row, and so  objective + prices . rows <= most + prices . limits. For free layers, those without a stage in
+the decision diagram, each layer's least value is subtracted, so every sum only grows along them; for stages, the least completion
+from a state is added instead. So a label above a limit is part of no such answer.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Indices = NDArray[np.int32] | NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resources:
-    """Resources of labels: the first `rows` are rows, the others priced objectives, most selective first.
+    """Resources of labels: the first `rows` are rows, the others priced objectives, the one at the bound's prices first.
 
     `deltas[resource][column]`: amount that a column adds, least 0 in every free layer. `limits[resource]`: for objectives up to
-    `most`. `scales[i]` and `prices[i][row]`: weights in priced objective i. `to_end[stage][resource][state]`: least amount ahead.
+    `most`. `scales[i]`, `prices[i][row]`: weights in priced objective i. `to_end[stage][resource][state]`: least amount ahead.
     """
 
     deltas: Ints
@@ -49,7 +49,7 @@ class Resources:
         return np.asarray(self.limits - self.to_end[0][:, 0] if self.to_end else self.limits)
 
     def ahead(self, stage: int, states: Ints) -> Ints | int:
-        """Return the least amounts that the stages from `stage` on add, [resource][model], for models in `states`."""
+        """Return the least amounts that the stages from `stage` on add to labels in `states`, [resource][label]; at the end 0."""
         return self.to_end[stage].take(states, axis=1) if stage < len(self.to_end) - 1 else 0
 
     @property
@@ -58,7 +58,7 @@ class Resources:
         return np.asarray(self.prices[0])
 
     def extended(self, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
-        """Extend suffixes by the columns of the layer before, within limits: (columns, suffixes); None if more than `most`."""
+        """Extend suffixes by columns `begin` to `end - 1`. Return (columns, suffixes) within limits; None if over `most`."""
         main, limits = self.rows, self.room
         column, suffix = (self.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
         for resource in range(len(limits)):
@@ -190,7 +190,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Last step of each label or suffix: number of the one that it extends (`before`), and the column chosen."""
+    """Last step of each label or suffix: its `column`, the number of the one it extends (`before`), and `last`, their step."""
 
     before: Short
     column: Short
@@ -231,7 +231,7 @@ class Labels:
         return Labels(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], states, step)
 
     def best(self, rows: int, staged: bool) -> Ints:
-        """Return the best labels of each use and state; with one row, those that are better than all with less of it."""
+        """Return the numbers of the best labels for each row use and, if `staged`, state; with one row, by `best_so_far`."""
         if rows == 1:
             return best_so_far(self.sums[0], self.states, self.goal, self.words)
         keys = [self.sums[:rows], self.states[None, :]] if staged else [self.sums[:rows]]
@@ -254,7 +254,7 @@ def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
 
 
 def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
-    """Return the best of each group of equal keys [key][model], by objective, then place; all if hashes collide."""
+    """Return the best labels, by objective, then place, of each group of equal keys [key][label]; all if hashes collide."""
     numbers = mixed(keys)
     order = np.argsort(numbers, kind="stable")
     new = np.concatenate([[True], numbers[order][1:] != numbers[order][:-1]])
@@ -276,7 +276,7 @@ def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
 
 
 def best_so_far(use: Ints, states: Ints, goal: Ints, places: Ints) -> Ints:
-    """Return the models that are better than all others of their state with as little use, by objective, then place."""
+    """Return the labels that are better, by objective, then place, than all of their state that use as little or less."""
     models = len(goal)
     rank = np.empty(models, dtype=np.int64)
     rank[np.lexsort((*places[::-1], goal))] = np.arange(models)

@@ -34,9 +34,9 @@ Numbers = Ints | Floats
 
 
 class Index:
-    """Parts by range of slack, cell of the use of one row, and use of another; all in shares of the room for slack.
+    """Partial answers ("parts") sorted by range of slack, cell of one row's use, and another row's use, for range search.
 
-    `figures[0]`: objective; then the rows, [1 + rows][part]. `slack[part]`: at `prices`. `room`: typical room for slack.
+    `figures` [1 + rows][part]: objective, then rows. `slack[part]`: at `prices`. `room`: typical room for slack.
     """
 
     def __init__(self, figures: Numbers, slack: Numbers, prices: Numbers, room: float) -> None:
@@ -57,9 +57,9 @@ class Index:
         return (above[self.axes[0]] if len(self.axes) > 1 else np.zeros(use.shape[1])), above[self.axes[-1]]
 
     def pairs(self, room: Numbers, left: Numbers, most: int) -> tuple[Ints, Ints, int] | None:
-        """Return the pairs (model, part) with figures within `room` of each model and slack within `left`, and the number tried.
+        """Return (models, parts, number tried): all pairs of a model (a label) and a part whose figures are within its room.
 
-        None if there are more than `most` to try, or the keys are not precise enough.
+        `room` [1 + rows][model]; `left` [model]: room for slack. None if over `most` are to try, or keys are not precise enough.
         """
         if SLABS * self.cells * self.span > LARGEST_KEY:
             return None
@@ -87,7 +87,7 @@ class Index:
         return models, part, tried
 
     def _within(self, room: Numbers, model: Ints, begin: Ints, number: Ints) -> Ints:
-        """Return the pairs [2][pair] of models and parts of their ranges that are within the models' room."""
+        """Return [2][pair] models and parts within their room; a model tries the `number` sorted parts from `begin` on."""
         models = np.repeat(model, number)
         part = np.repeat(begin - np.cumsum(number) + number, number) + np.arange(len(models))
         for own, most in zip(self.figures, room, strict=True):
@@ -106,7 +106,7 @@ class Suffixes:
 
 
 class SuffixTable:
-    """Suffixes from the last stages on, as many stages as fit into a total of `most` suffixes."""
+    """Suffixes (choices for all layers from a stage on), listed from the last stage backwards, up to `most` in total."""
 
     def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float) -> None:
         self.resources = resources
@@ -167,8 +167,8 @@ def sweep_of(
 ) -> Sweep | None:
     """Prepare a sweep of a problem for answers with sums up to `most`; None if its integers or formulas are too large.
 
-    Other modules use label setting only through this function. `known`: sum of a known answer; better ones are kept even above
-    `most`. With a `width` (beam search) or after the deadline (monotonic clock) the sweep is incomplete.
+    `known`: sum of a known answer; answers up to it are kept even above `most`. `width`: labels kept at each layer (beam search),
+    None for all. With a `width`, or after the deadline (monotonic clock), the sweep is incomplete.
     """
     layout = Layout.of(problem, bound, most)
     return None if layout is None else Sweep(layout, most, known, width, deadline)
@@ -179,7 +179,7 @@ class _Late(Exception):
 
 
 class Sweep:
-    """A sweep that can be interrupted after a number of labels and continued."""
+    """Label setting over all layers, which can be interrupted after a number of labels and continued."""
 
     def __init__(
         self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float
@@ -200,17 +200,17 @@ class Sweep:
             self._wait(Labels(0, none, none[0], layout.first_words[:, None], none[0], None))
 
     def tighten(self, value: int) -> None:
-        """Lower the limit to the sum of an answer found elsewhere."""
+        """Lower the limit to the sum of an answer found elsewhere, if that is less; worse answers found before are forgotten."""
         if value < self.known:
             self.known = value
             self.best = Outcome()
             self.resources = self.resources.at(min(value, self.resources.most))
 
     def run(self, work: int | None = None) -> Outcome:
-        """Sweep all layers; stop after `work` more labels. Return the best answer so far, which may be above the limit.
+        """Sweep all layers; stop after `work` more labels, if given. Return the best answer so far, even above the limit.
 
-        Proven: an answer within the limit is the canonical best one, and otherwise there is none. If not, `bound` is proven for
-        answers within the limit.
+        If `proven`, an answer within the limit is the canonical best one; without one, there is none. If not, `bound` is a proven
+        lower bound on the sums of answers within the limit; a finished beam search has none.
         """
         self.last = None if work is None else self.done + work
         while self.waiting:
@@ -316,7 +316,7 @@ class Sweep:
         return i, j, then
 
     def _fitting(self, labels: Labels, deltas: Ints) -> tuple[Ints, Ints, Ints]:
-        """Return labels, columns and next states of the pairs that keep the main resource within its limit."""
+        """Return labels, columns and next states of the pairs within the limit of the first priced objective."""
         main, stage = self.resources.rows, labels.stage
         limit = self.resources.limits[main]
         if stage >= self.layout.stages:
@@ -328,7 +328,7 @@ class Sweep:
         return i, j, then[labels.states[i], j]
 
     def _undominated(self, labels: Labels) -> Labels:
-        """Dominance: of labels with equal row sums and equal state, keep the best; with one row, of those with no more of it."""
+        """Drop dominated labels: a better one has the same row sums and state; with one row, the same state and no more use."""
         if self.pause > 0 or len(labels) < 2:
             self.pause -= 1
             return labels

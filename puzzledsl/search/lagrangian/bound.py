@@ -12,8 +12,7 @@ Mehrotra's predictor-corrector interior-point method (1992) solves linear relaxa
     minimise cost . x + DEAREST * excess
     where each layer's x add up to 1,   rows . x + spare - excess = limits,   x, spare, excess >= 0
 
-each step one system with as many equations as there are rows: the layers' equations are eliminated in closed form. All numbers
-are floats of about 1.
+Each step solves one system with an equation for each row; the layers' equations are eliminated. Numbers are floats of about 1.
 """
 
 from __future__ import annotations
@@ -75,18 +74,15 @@ class Relaxation:
 
 
 class Point(NamedTuple):
-    """Primal-dual point: primal `x`, `spare`, `excess`; dual `y` (by layer) and `prices`; and dual slacks.
-
-    The slacks are `z = cost + prices . rows - y` and `below = DEAREST - prices`.
-    """
+    """Primal-dual point: primal `x`, `spare`, `excess`; dual `y` (by layer) and `prices`; and the dual slacks `z`, `below`."""
 
     x: Floats
     spare: Floats
     excess: Floats
     y: Floats
     prices: Floats
-    z: Floats
-    below: Floats
+    z: Floats  # cost + prices . rows - y
+    below: Floats  # DEAREST - prices
 
     def gap(self) -> float:
         """Return the sum of all complementarity products, which is the duality gap if the point is feasible."""
@@ -99,7 +95,7 @@ class Point(NamedTuple):
 
 
 def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
-    """Return the prices of the best bound found, starting from the guess `prices`."""
+    """Return the prices [rows] with the best bound among `prices` and those of the interior-point method started near them."""
     at = _start(relaxation, prices)
     best, highest = prices, relaxation.bound(prices)
     with np.errstate(all="ignore"):  # a variable that reaches 0 gives infinities, which end the iteration
@@ -118,7 +114,7 @@ def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
 
 
 def _start(relaxation: Relaxation, guess: Floats) -> Point:
-    """Return an interior start: equal x within each layer, and prices near the guess."""
+    """Return an interior point to start from: equal x within each layer, and the prices `guess`, kept off 0 and DEAREST."""
     x = relaxation.spread(1.0 / relaxation.sizes)
     prices = np.clip(guess, max(0.1 * float(guess.max(initial=0.0)), 1e-6), DEAREST / 2)
     reduced = relaxation.reduced(prices)
@@ -162,7 +158,10 @@ def _longest(at: Point, by: Point) -> tuple[float, float]:
 
 
 def _solver(relaxation: Relaxation, at: Point) -> Callable[[Floats, Floats, Floats], Point]:
-    """Return what gives the step that changes the complementarity products by given amounts, to first order."""
+    """Return a function (columns, spares, excesses) -> Newton step from the point `at`; a step is a `Point` of differences.
+
+    To first order, the step changes `x * z`, `spare * prices` and `excess * below` by these three, and meets all equations.
+    """
     ratio = at.x / at.z
     scaled = relaxation.rows * ratio
     weight, weighted = relaxation.sums(ratio), relaxation.sums(scaled)  # [layers], [rows][layers]
@@ -244,7 +243,7 @@ class Bound:
 
 
 def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: float = inf) -> Bound:
-    """Compute the best Lagrangian bound that is found by the deadline, from prices to start with; other formulas are relaxed."""
+    """Compute the best Lagrangian bound found by the deadline, from prices `guess`. Formulas without a diagram are ignored."""
     paths = paths_of(problem)
     if paths is None:
         return certify(problem, best_prices(problem, guess))
@@ -256,7 +255,7 @@ def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: fl
 
 
 def certify(problem: Problem, prices: Floats) -> Bound:
-    """Compute the bound of float prices in exact integers, from prices scaled down together until they fit into int64."""
+    """Compute the bound at float `prices` [rows] in exact integers. They are scaled down together if int64 would overflow."""
     prices = np.maximum(prices, 0.0)
     prices = prices * min(1.0, NEVER / 8 / max(float(prices @ problem.row_sizes), 1.0))
     bits = int(precision(problem, prices[None, :])[0][0])
@@ -338,7 +337,7 @@ class _PathSearch:
         self.best, self.highest = np.zeros(len(relaxation.limits)), -np.inf
 
     def run(self, guess: Floats, deadline: float) -> Floats:
-        """Generate paths from a guess of the prices. Return the best prices."""
+        """Generate paths by rounds, starting at the prices `guess` [rows]. Return the best prices."""
         self._try(guess * FIRST[:, None])
         transitions = sum(table.size for table in self.paths.diagram.next) * len(SHARES)
         rounds = min(PATH_ROUNDS, max(LEAST_PATH_ROUNDS, TRANSITIONS // transitions))
@@ -355,7 +354,7 @@ class _PathSearch:
         return self.best
 
     def _try(self, prices: Floats) -> None:
-        """Evaluate several prices at once, [try][row], and keep their cheapest paths."""
+        """Evaluate several prices at once, [try][row]; keep their cheapest paths, and the prices of the best bound."""
         relaxation = self.relaxation
         values = relaxation.cost + prices @ relaxation.rows
         least = self.paths.least(values)

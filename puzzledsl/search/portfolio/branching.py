@@ -1,8 +1,8 @@
 """The engines on labels, and the ledger of incumbent and proven lower bound that all engines share.
 
 Iterative deepening of label setting: the limit on the objective grows, so the first answer found is the best. Best-first branch
-and bound over the classes of columns in a decision diagram: a mixture of two very different paths can be far better than any
-single path, so branching halves the classes of the layer in which cheap paths differ most, with new prices for each half.
+and bound over the classes of columns in a decision diagram: a relaxed mixture of two very different paths can be far better than
+any single path. So branching halves the classes of the layer in which cheap paths differ most, with new prices for each half.
 """
 
 import heapq
@@ -75,7 +75,7 @@ class Ledger:
         return self.value is not None and within_gap(goal, self.value, self.lower, gap)
 
     def outcome(self, proven: bool, by: str = "") -> Outcome:
-        """Return the present state as a result."""
+        """Return the state as an outcome. `by`: the engine that finished the proof, by default that of the bound."""
         by = by or self.lower_by
         if self.value is None:
             if not proven:
@@ -103,9 +103,9 @@ FAR = 4  # the same, if no answer is known
 
 @dataclass(slots=True, eq=False)
 class LabelSetting:
-    """The label-setting engine of the portfolio. `usable`: False if integers or formulas are too large for it.
+    """The label-setting engine of the portfolio. `usable`: False once it is given up (too large, or another bound is far ahead).
 
-    `sweep`: the one in progress, for answers with sums up to `most`, on the columns `origin`.
+    `reach`: distance of the next limit above the bound. `sweep`: the one in progress, for sums up to `most`, on columns `origin`.
     """
 
     ledger: Ledger
@@ -171,7 +171,7 @@ class LabelSetting:
         return False
 
     def _next_most(self) -> int:
-        """Return the next limit: `reach` above the bound, or less if a proof, within the gap, needs no more."""
+        """Return the next limit: `reach` above the bound, or what a proof within the gap needs if twice the reach is enough."""
         ledger, goal, gap = self.ledger, self.ledger.problem.goal, self.ledger.effort.gap
         value, bound = ledger.value, ledger.bound.value
         most = bound + self.reach
@@ -185,7 +185,7 @@ class LabelSetting:
 def beam(
     ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str, widths: Sequence[int] = BEAMS
 ) -> int:
-    """Look for a better answer by beam search, which proves nothing. Return the number of labels."""
+    """Look for a better answer by beam searches of `widths` labels a layer; they prove nothing. Return the number of labels."""
     deadline, labels = ledger.effort.deadline, 0
     for width in widths:
         known = ledger.top + 1 if ledger.value is None else ledger.value
@@ -306,7 +306,7 @@ class Branching:
 
 
 def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:
-    """Return masks without the upper and the lower classes, by use, of the layer where cheap paths differ most; or None."""
+    """Return masks of columns for two halves, by use, of the classes of the layer where cheap paths differ most; else None."""
     paths = paths_of(problem)
     if paths is None:
         return None

@@ -3,9 +3,9 @@
 Label setting, branch and bound on the decision diagram, and CP-SAT take turns in slices of deterministic work (numbers of labels,
 CP-SAT's deterministic time). The first proof of optimality ends the search.
 
-Where at most k of n statements may hold, such as `distinct(layers) <= 3`, any engine meets the requirement late: nearly every
-choice of the first layers leaves it open. But in a case, where k statements are named and no other holds, columns go and the
-requirement with them. Prices bound all cases at once; the cases are solved in the order of their bounds.
+A requirement that at most k of n statements hold, such as `distinct(layers) <= 3`, excludes little early: nearly every choice of
+the first layers leaves it open. So it may be split into cases. In a case k statements may hold and no other: the columns of the
+others go, and the requirement with them. Prices bound all cases at once; the cases are solved in the order of their bounds.
 
 The answer is canonical: of all best answers, the one whose columns come first in the order of the space (layer 0 decides first).
 So it does not depend on seeds or the number of workers.
@@ -37,7 +37,7 @@ Solve = Callable[[instance.Problem, Bound, int], instance.Outcome]
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Cases of a problem, [case][k]: the statements that may hold. `statement[column]`: the one it makes true, -1 for none."""
+    """Cases of a problem. `cases` [case][k]: statements that may hold. `statement[column]`: the one it makes true, or -1."""
 
     problem: instance.Problem
     statement: Ints
@@ -48,7 +48,7 @@ class Cases:
         return np.isin(self.statement, self.cases[case]) | (self.statement < 0)
 
     def bounds(self, prices: Floats) -> Ints:
-        """Return a lower bound of each case at prices."""
+        """Return a lower bound on each case's sum, [case]: the Lagrangian one at `prices` [rows], without formulas."""
         bound = certify(replace(self.problem, diagram=None, formulas=()), prices)
         columns = self.problem.columns
         number = int(self.statement.max()) + 1
@@ -67,7 +67,7 @@ class Cases:
 
 
 def cases_of(problem: instance.Problem) -> Cases | None:
-    """Return the fewest cases that a formula of a problem gives; None if all give too many."""
+    """Return the cases of the formula that gives the fewest; None if no formula can be split, or all give too many."""
     pool, found = problem.normal, list[tuple[int, Count]]()
     for formula in pool.formulas:
         for part in pool.parts(formula):
@@ -83,7 +83,7 @@ def cases_of(problem: instance.Problem) -> Cases | None:
 
 
 def _mark(problem: instance.Problem, statement: Ints, number: int, part: int) -> bool:
-    """Mark the columns that make a statement true; False if it is no disjunction of atoms, or one of them has a mark."""
+    """Mark the columns that make `part` true by `number`; False if it is no disjunction of atoms, or one has a mark already."""
     nodes = problem.normal.nodes
     node = nodes[part]
     atoms = [nodes[each] for each in node.parts] if isinstance(node, Joined) and not node.every else [node]
@@ -128,7 +128,7 @@ def by_cases(ledger: Ledger, cases: Cases, solve: Solve) -> bool:
     return unproven > ledger.most
 
 
-# labels of a first turn, with a decision diagram and without: there label setting nearly always does
+# labels of a first turn, with a decision diagram and without: without one, label setting is nearly always enough
 LABELS, FREE_LABELS = 10_000, 200_000
 LATER = 2  # times as many labels a turn afterwards
 CPSAT = 0.3  # CP-SAT's deterministic seconds in its first turn
@@ -211,7 +211,7 @@ def _minimise(
 
 
 def _soon(effort: instance.Effort) -> float:
-    """Return the deadline of a bound or a first answer: a search whose time is over has both, too."""
+    """Return the deadline for a bound or a first answer: the effort's, or FIRST_S from now if later, so that both are tried."""
     return max(effort.deadline, monotonic() + FIRST_S)
 
 
@@ -223,7 +223,7 @@ class Portfolio:
         self.problem, self.bound, self.effort = ledger.problem, ledger.bound, ledger.effort
 
     def run(self) -> instance.Outcome:
-        """Find a first answer, by a beam where a diagram tells answers apart, else by repair, then a beam; then take turns."""
+        """Look for a first answer by beam search and repair, then run the engines in turn until a proof or the effort's end."""
         ledger, effort, problem = self.ledger, self.effort, self.problem
         structured = instance.paths_of(problem) is not None
         if ledger.lower > ledger.top:  # no answer counts
@@ -275,7 +275,7 @@ class Portfolio:
             turn *= GROWTH
 
     def cpsat(self, effort: instance.Effort) -> bool:
-        """Search the columns that are left by CP-SAT. Return True if the ledger's answer is then proven."""
+        """Run CP-SAT on the columns that the bound leaves. Return True if the ledger's answer is then proven."""
         ledger, known = self.ledger, self.ledger.value
         if known is None or ledger.lower < known:
             found = self._better(effort)
@@ -290,7 +290,7 @@ class Portfolio:
         return ledger.value is None or ledger.close_enough()
 
     def _better(self, effort: instance.Effort) -> instance.Outcome:
-        """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
+        """Search by CP-SAT for an answer as good as the best or better; if canonical, another one, which is easier to refute."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
@@ -320,7 +320,7 @@ LOCAL = 8  # most layers of a broken formula that one column may mend
 
 
 def find_incumbent(problem: instance.Problem, bound: Bound, deadline: float = inf) -> Ints | None:
-    """Repair the cheapest columns at the bound's prices, one by one, first for formulas, then for rows; None if that fails."""
+    """Return an answer by repair: swap the cheapest columns one by one to meet formulas, then rows; None if that fails."""
     columns, rows = problem.columns, problem.matrix
     reduced = bound.reduced.astype(np.float64)
     layer_of = columns.layer_of
@@ -381,7 +381,7 @@ def _broken(problem: instance.Problem, parts: Iterable[int], answers: Ints) -> I
 
 
 def _swapped(chosen: Ints, layer_of: Ints, columns: Ints) -> Ints:
-    """Return one answer for each of `columns`: `chosen` with this column."""
+    """Return for each of `columns` the answer `chosen` with that column in its layer, [column][layer]."""
     answers = np.tile(chosen, (len(columns), 1))
     answers[np.arange(len(columns)), layer_of[columns]] = columns
     return answers

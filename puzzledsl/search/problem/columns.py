@@ -57,7 +57,7 @@ class Columns:
         return cls(pairs, place, np.cumsum([0, *sizes]), np.zeros(len(place), dtype=np.int64))
 
     def with_positions(self, period: int, dropped: Sequence[LayerAssignment | None]) -> Columns:
-        """Return columns with one for each position of a dropped layer, if two neighbours may be `dropped`."""
+        """Return columns with one for each position in a run that a layer's `dropped` choice may have; unchanged if no runs."""
         place, position, start = list[int](), list[int](), [0]
         length = longest = 0
         for pairs, gone in zip(self.pairs, dropped, strict=True):

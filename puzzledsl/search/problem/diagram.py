@@ -33,8 +33,8 @@ MOST_STATES = 4_000  # most states between two layers
 WORK = 1_500_000  # about a second: work limit for one order of the layers, in parts of formulas looked at
 NO_LIMIT = 2**60
 QUICK, QUICK_A_LAYER = 200_000, 6_250
-"""Work limit of a first try, before CP-SAT's first turn, and for each layer where there are many: an eighth of a second at 16
-layers, whose problems CP-SAT solves in that time, a third of one at 80."""
+"""Work limit of a first try, before CP-SAT's first turn: QUICK, or QUICK_A_LAYER for each layer if that is more. It takes an
+eighth of a second at 16 layers, where CP-SAT needs no more to solve the problem, and a third at 80."""
 COLUMNS = 8  # number of open automata that doubles the time of a transition
 A_STEP = 10  # work of a transition of one formula's automaton, in transitions of their product
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
@@ -100,8 +100,8 @@ def diagram_of(
 ) -> Diagram | None:
     """Build the diagram of formulas, in the layers' own order or one with few open formulas.
 
-    Returns None after the deadline (monotonic clock) or if WORK, with `quick` QUICK, is not enough; for runs of dropped layers, a
-    diagram of these alone.
+    After the deadline (monotonic clock), or if WORK (QUICK if `quick`) is not enough, returns None, or, if there are runs of
+    dropped layers, a diagram of these alone.
     """
     pool = NormalForm(columns, formulas)
     parts = [part for part in dict.fromkeys((*pool.runs, *_together(pool))) if part != TRUE]
@@ -126,7 +126,7 @@ def diagram_of(
 
 
 def _together(pool: NormalForm) -> Iterator[int]:
-    """Yield the conjuncts of all formulas; all on the same one or two layers as one."""
+    """Yield the conjuncts of all formulas, those on the same one or two layers joined into one."""
     found: dict[tuple[int, int], list[int]] = {}
     for part in (part for number in pool.formulas for part in pool.parts(number)):
         layers = pool.layers[part]
@@ -225,7 +225,7 @@ class _Attempt:
         return table, rows - 1  # true: the one last state, 0; false: DEAD
 
     def _product(self, begins: Sequence[list[Automaton]], most: int) -> None:
-        """Build the product of automata, by first stage, in at most `most` transitions; its states are rows."""
+        """Set `tables` to the product of the automata that begin at each stage; leave None if over `most` steps or too late."""
         states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
         tables: list[Ints] = []
         for stage, (layer, begun) in enumerate(zip(self.order, begins, strict=True)):
@@ -311,7 +311,7 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
 
 
 def _merged(tables: Sequence[Ints]) -> tuple[Ints, ...] | None:
-    """Return the minimal diagram's transitions: states on no path removed, those of one future merged; else None."""
+    """Return the minimal diagram's transitions: states on no path removed, those of one future merged; None without a path."""
     renamed = np.zeros(1, dtype=np.int64)
     joined: list[Ints] = []
     for table in reversed(tables):

@@ -31,7 +31,7 @@ LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, f
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Constraint `sum(coefficients[chosen]) <= limit` of a requirement, by number, or of none; not `exact` if rounded."""
+    """Constraint `sum(coefficients[chosen]) <= limit`. `requirement`: number of its requirement, if any. `exact`: not rounded."""
 
     name: str
     coefficients: Ints
@@ -115,7 +115,7 @@ class Problem:
 
     @cached_property
     def largest_sum(self) -> int:
-        """The largest sum of a choice for every layer."""
+        """Upper bound on the objective's sum: each layer's largest value, added up."""
         return int(self.columns.most(self.goal.values).sum())
 
     @cached_property
@@ -131,7 +131,7 @@ class Problem:
 
     @cached_property
     def is_coarse(self) -> bool:
-        """True if the objective has so few different numbers that many answers are as good, as where layers are counted."""
+        """True if the objective has so few different values that many answers are equally good, as when it counts layers."""
         return len(np.unique(self.goal.values)) <= FEW_NUMBERS
 
     @cached_property
@@ -157,7 +157,7 @@ class Problem:
         return replace(self, rows=(*self.rows, *rows))
 
     def largest_below(self, rank: Fraction | None, *, ties: bool = False) -> int:
-        """Return the largest sum of a rank below `rank`, or (`ties`) equal to it; one less than the least if there is none."""
+        """Return the largest sum whose rank is below `rank` (`ties`: or equal; None: any); one less than the least if none is."""
         least = int(self.columns.least(self.goal.values).sum())
 
         def loses(total: int) -> bool:
@@ -167,7 +167,7 @@ class Problem:
         return least + bisect_left(range(least, self.largest_sum + 1), True, key=loses) - 1
 
     def apart_from(self, layers: Sequence[Assignment], apart: int) -> Row:
-        """Return a row that only answers satisfy which differ from `layers` in at least `apart` layers."""
+        """Return a row that is satisfied by exactly the answers that differ from `layers` in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
         same[[*chain.from_iterable(map(self.columns.having, count(), layers))]] = 1
         return Row(f"{apart} apart", same, self.columns.layers - apart)
@@ -264,12 +264,12 @@ def paths_of(problem: Problem) -> Paths | None:
 
 
 def is_unfinished(diagram: Diagram | None) -> bool:
-    """True if there is no diagram of the formulas, which more time may give."""
+    """True if there is no diagram of all formulas yet; more time may give one."""
     return diagram is None or not diagram.whole
 
 
 def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
-    """Return the problem without columns that formulas exclude, with a diagram if found in time; None if unsatisfiable."""
+    """Return the problem without columns that formulas exclude, and a diagram if built in time; None if they cannot be met."""
     origin = np.arange(len(problem.columns))
     if not problem.formulas and not problem.columns.period:
         return Presolved(problem, origin)

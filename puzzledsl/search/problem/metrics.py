@@ -115,7 +115,7 @@ class Child:
         return all(map(self.fits, tables.scenarios)) and all(map(self.meets, tables.search.requirements))
 
     def fits(self, scenario: str) -> bool:
-        """True if a batch is the model's own (the largest that fits into memory, traffic's), or if it is given."""
+        """True if a scenario's batch is given, or is the child's own: the largest that fits; under traffic the least."""
         batch = self.batches[scenario]
         if not self.tables.at(scenario, batch).is_own:
             return True
@@ -185,7 +185,7 @@ class Box:
 
 
 def latency_each(output: int, low: Cost, high: Cost) -> tuple[int, int]:
-    """Return (least, most) latency of a sub-block in ns: least / high and most / low bound latency / batch in between."""
+    """Return (least, most) ns of a sub-block, with least / high <= latency / batch <= most / low at batches from low to high."""
     least = most = 0
     for name, often in METRICS["latency"].of_costs.items():
         at_low, at_high = getattr(low, name), getattr(high, name)
@@ -220,8 +220,8 @@ class Vector:
 class Coefficients:
     """Linear expressions over columns: all combinations of a layer's alternatives, in the order of the space.
 
-    `offered[layer]`: names of the alternatives of each sub-block; behind the last layer, where they have a choice, of the model's
-    ends, embedding and head. `longest`: layers in the longest measured run of dropped layers of each score that has runs.
+    `offered[layer]`: names of the alternatives of each sub-block. If the model's ends have a choice, embedding and head are one
+    more layer at the end. `longest`: layers in the longest measured run of dropped layers of each score that has runs.
     """
 
     def __init__(self, tables: Tables, offered: Sequence[Names], longest: Sequence[int] = ()) -> None:
@@ -290,7 +290,7 @@ class Coefficients:
     def _of_pairs(
         self, of: Callable[..., Whole], ends: Callable[[EndsAssignment], int], *tables: Sequence[Any]
     ) -> Whole:
-        """Return a number of each column from `of(names, *entries)`, those of a layer's pairs, and `ends(choice)`.
+        """Return a number for each column: `of(names, *entries)` gives those of a layer's pairs, `ends(choice)` of the ends.
 
         `tables`: entries by layer. Layers with the same names and entries share their numbers.
         """
@@ -325,14 +325,14 @@ class Coefficients:
         return Vector(self.measured(linear.of, costs), linear.unit, constant)
 
     def room(self, scenario: str, batch: int) -> tuple[Vector, int] | None:
-        """Return (memory that a model takes, memory available) for an `auto` batch, in one unit; None if the batch is given."""
+        """Return (use, limit) of memory at an `auto` batch, of time under traffic, in one unit; None if the batch is given."""
         costs = self.tables.at(scenario, batch)
         if (room := room_of(costs)) is None:
             return None
         return Vector(self.measured(room.of, costs), constant=Fraction(room.of(costs.fixed))), room.limit
 
     def measured(self, of: Callable[..., int], *costs: ScenarioCosts) -> Whole:
-        """Return a number of each column: of its pair if that is listed, else of its two sub-blocks."""
+        """Return a number for each column: `of` the pair's costs if they are listed, else summed over the two sub-blocks."""
 
         def of_ends(choice: EndsAssignment) -> int:
             return of(*[each.ends[choice.name] for each in costs])
@@ -350,7 +350,7 @@ class Coefficients:
         return self._of_pairs(of_parts, of_ends, *(getattr(c, part) for part in SUB_BLOCKS for c in costs))
 
     def _score(self, score: str) -> Vector:
-        """Return a score table. Sub-block scores are converted once per layer, not per pair."""
+        """Return a score as a linear function. Sub-block scores are converted once per layer, not per pair."""
         tables = self.tables
         parts: list[list[float]] = []  # of each layer two lists, whose sums are its pairs' scores
         for layer, names in enumerate(self.offered):
@@ -416,7 +416,7 @@ def combined(parts: Sequence[tuple[int, Whole]]) -> Whole:
 
 
 def _decimals(numbers: list[float]) -> tuple[Whole, int]:
-    """Return floats as integers over a common denominator: their shortest decimal representations."""
+    """Return (integers, scale): each integer / scale is the shortest decimal representation of a float."""
     floats = np.array(numbers, dtype=np.float64)
     largest = float(np.abs(floats).max(initial=0.0))
     for places in range(MOST_DIGITS + 1):

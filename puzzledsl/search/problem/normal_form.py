@@ -41,7 +41,7 @@ class Facts(Protocol):
 
 
 def with_facts(tables: Facts, logic: nodes.Logic) -> nodes.Logic:
-    """Return a formula whose comparisons have tables in place of facts."""
+    """Return a formula with tables of numbers in place of facts and counts in its comparisons."""
 
     def of(part: Any) -> Any:
         return tuple(map(of, part)) if isinstance(part, tuple) else with_facts(tables, part)
@@ -80,7 +80,7 @@ def as_tables(tables: Facts, term: nodes.Term) -> Iterator[nodes.Term]:
 
 
 class NormalForm(Residuals):
-    """Pool of a problem's `formulas`, by number, and of `runs`: positions in runs of dropped layers are consecutive."""
+    """Pool of formulas. `formulas`: numbers of the problem's; `runs`: of those that order positions in runs of dropped layers."""
 
     def __init__(self, columns: Columns, formulas: Sequence[Formula] = ()) -> None:
         super().__init__(columns)
@@ -89,7 +89,7 @@ class NormalForm(Residuals):
         self.formulas = tuple(self.formula(formula.logic) for formula in formulas)
 
     def formula(self, logic: nodes.Logic) -> int:
-        """Return the number of a formula with facts looked up."""
+        """Return the number in the pool of a formula that has no facts left (`with_facts`)."""
         match logic:
             case nodes.Is(layer=layer, sub_block=sub_block, alternatives=names):
                 bits = self._bits(layer, sub_block)
@@ -126,7 +126,7 @@ class NormalForm(Residuals):
                 assert_never(logic)
 
     def _bits_of(self, layer: int, part: Site) -> dict[str, int]:
-        """Return the bits of a layer's columns that have each alternative."""
+        """Return for each alternative of a sub-block, by name, the layer's columns that have it, as bits."""
         return places_by(getattr(choice, part) for choice in self.columns.of_layer(layer))
 
     def _counted(self, parts: Sequence[int], least: int, most: int | None) -> int:
@@ -145,7 +145,7 @@ class NormalForm(Residuals):
         return self.every([lower, *shorter]) if most >= 0 else FALSE
 
     def _values(self, taken: Sequence[nodes.Taken]) -> list[int]:
-        """Return one formula for each value: some layer takes it."""
+        """Return one formula for each value in `taken`: some layer takes it."""
         found: dict[str, list[int]] = {}
         for each in taken:
             if not each.layers:
@@ -157,7 +157,7 @@ class NormalForm(Residuals):
         return [self.some(parts) for _, parts in sorted(found.items())]
 
     def _compared(self, logic: nodes.Compare) -> int:
-        """Return a comparison of a sum of tables as a sum of whole numbers."""
+        """Return the number of a comparison of a sum of tables, scaled to whole numbers."""
         tables = [(w.coefficient, w.term) for w in logic.left.terms if isinstance(w.term, nodes.TableTerm)]
         cells = [factor * cell for factor, table in tables for row in table.values for cell in row]
         scale = math.lcm(*(cell.denominator for cell in cells))
@@ -183,7 +183,7 @@ class NormalForm(Residuals):
         return self.sum_within(whole, least, most)
 
     def _consecutive(self) -> Iterator[int]:
-        """Yield, for each layer after the first, that position k follows k - 1, and 1 a kept layer or a whole period."""
+        """Yield a formula for each two adjacent layers: position k follows k - 1; 1 follows a kept layer or a whole period."""
         columns = self.columns
         for layer, (here, after) in enumerate(pairwise(map(columns.span, range(columns.layers)))):
             follows, own = columns.position[here] % columns.period + 1, columns.position[after]

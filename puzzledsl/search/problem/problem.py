@@ -60,7 +60,7 @@ class Builder:
         return tuple(formulas_of(self.tables))
 
     def tokens(self, scenario: str, batch: int) -> int:
-        """Return the number of tokens that a scenario generates at a batch; of traffic, of its requests."""
+        """Return how many tokens a scenario generates in one latency at a batch; under traffic, how many requests it serves."""
         listed = self.tables.costs.scenarios[scenario]
         return batch * (1 if self.tables.is_traffic(scenario) else listed[0].output)
 
@@ -125,7 +125,7 @@ class Builder:
         return other
 
     def for_requirements(self, search: nodes.Search) -> Builder:
-        """Return the builder of this search with other requirements, without scenarios that only dropped requirements mention."""
+        """Return a builder of `search`, this one with other requirements, without scenarios that only dropped ones mention."""
         other = self.for_search(search)
         own = search.model_copy(update={"preferences": self.tables.search.preferences})
         scenarios = tuple(name for name in self.tables.scenarios if name in places_of(own))
@@ -178,7 +178,7 @@ class Problems:
         return replace(self, changes=(*self.changes, change))
 
     def box_of(self, layers: Sequence[Assignment], near: Box) -> Box | None:
-        """Return the box of the batches that a model runs at: a profile's largest, else of `near`; None if none fits."""
+        """Return the box of a model's batches: its own on a profile or under traffic, else `near`'s lows; None if none fits."""
         tables = self.tables
         own = {name for name in near.scenarios if name in tables.profiles or tables.is_traffic(name)}
         lows = near.lows.items()
@@ -235,7 +235,7 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
 
 
 def sides(builder: Builder, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
-    """Yield the upper bounds on linear functions of the columns that a requirement is: two for `==`; none if it always holds."""
+    """Yield a requirement as upper bounds on linear functions of the columns: two for `==`, none if it always holds."""
     left, op, own = requirement.left, str(requirement.op), builder.coefficients
     strict, (least, most) = op in ("<", ">"), bounds_of(builder, requirement, box)
     throughput = _throughput(left)
@@ -286,7 +286,7 @@ def without_larger(problem: Problem) -> Problem:
 
 
 def fitting_rows(builder: Builder, box: Box) -> Iterator[Row]:
-    """Yield the rows of `auto` batches: the model fits at this batch and at no larger candidate."""
+    """Yield rows that hold for models whose own batches (`auto` or under traffic) are in the box: they fit in it, not beyond."""
     for name in builder.tables.scenarios:
         low, high = box.of(name)
         if builder.coefficients.room(name, low) is None:
@@ -303,7 +303,7 @@ def fitting_rows(builder: Builder, box: Box) -> Iterator[Row]:
 
 
 def formulas_of(tables: Tables) -> Iterator[Formula]:
-    """Yield the requirements on few layers as formulas, however they are written."""
+    """Yield as formulas all logical requirements, and linear ones on few layers or few numbers (`is_local`)."""
     requirements = tables.search.requirements
     times = Counter(each.left for each in requirements if isinstance(each, nodes.LinearRequirement))
     for index, requirement in enumerate(requirements):
@@ -318,7 +318,7 @@ def formulas_of(tables: Tables) -> Iterator[Formula]:
 
 
 def is_local(tables: Tables, left: nodes.Linear, narrow: bool) -> bool:
-    """True for numbers of FEW_LAYERS, or that are a table of few rows of different numbers. `narrow`: bounded on both sides."""
+    """True if `left` is of at most FEW_LAYERS layers, or of few combinations of numbers. `narrow`: bounded on both sides."""
     terms, most = [weighted.term for weighted in left.terms], NARROW_ROWS if narrow else OPEN_ROWS
     layers = frozenset().union(*map(layers_of_term, terms))
     if not all(map(layers_of_term, terms)) or 2 ** len(layers) > most:

@@ -18,7 +18,7 @@ from puzzledsl.search.problem.columns import Columns, Ints, Mask
 
 Key = TypeVar("Key")
 TRUE, FALSE = 0, 1
-MOST_SUMS = 1_000  # sums of the other layers up to which numbers are compared by their effect
+MOST_SUMS = 1_000  # most sums of the other layers for which numbers of equal effect are merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Sum constraint on the chosen numbers. `terms`: layers, ascending, with their vectors in the pool, each of least 0."""
+    """The chosen columns' numbers add up to `least` to `most`. `terms`: (layer, vector in the pool, whose least entry is 0)."""
 
     terms: tuple[tuple[int, int], ...]
     least: int
@@ -108,7 +108,7 @@ class Residuals:
         return self._number(Count(left, least, min(most, number)), self._mentioned(left))
 
     def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
-        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`.
+        """Return the formula that the numbers of the chosen columns, `values[layer][column]`, add up to `least` to `most`.
 
         Numbers of a layer with the same effect, whatever the other layers take, become equal: so the layer has few classes.
         """
@@ -292,7 +292,7 @@ class Residuals:
 
 
 def _sums(values: Iterable[Sequence[int]]) -> set[int]:
-    """Return all sums of one number of each of `values`; none if they are more than MOST_SUMS."""
+    """Return all sums of one number from each of `values`; an empty set if there are more than MOST_SUMS."""
     found = {0}
     for numbers in values:
         found = {number + before for number in {*numbers} for before in found}

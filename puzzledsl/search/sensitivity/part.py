@@ -1,8 +1,8 @@
-"""One problem with each of many pins: lower bounds, the best known answers, and the searches that settle pins.
+"""One problem with each of many pins (an alternative fixed in a sub-block): lower bounds, best answers, searches that settle it.
 
-Where budgets are all there is, many pins are searched at once (`together`). Beside formulas they are searched one after another
-along the paths of the diagram, at prices that pins share: columns that no better answer with the pin has are left out, by their
-reduced costs and by what other pins are proven to cost.
+If rows are the only constraints, many pins are searched at once (`together`). If there are formulas too, pins are searched one
+after another along the paths of the diagram, at prices that they share. Columns that are in no better answer with the pin are
+left out, by their reduced costs and by the lower bounds of other pins.
 """
 
 from bisect import insort
@@ -69,11 +69,11 @@ def pins_of(columns: Columns) -> list[Pin]:
 
 
 class Part:
-    """The problem of one combination of batches; by pin the lower bound on its sum, and the best known answer.
+    """The problem of one combination of batches; for each pin, the `lower` bound on its sum, and the best known answer.
 
-    `none`: there is no child. `chosen`: the answer with the sum `upper`; NEVER if there is none. `most`: largest sum of interest.
+    `none`: no child has the pin. `chosen`: its best answer, of sum `upper`; NEVER without one. `most`: largest sum of interest.
     `gaps`: distances of the optima found from the bounds of their pins, ascending. `owns`: columns of each pin; `pins[column]`:
-    numbers of each column's pins. `free`: every choice that keeps to the budgets is an answer.
+    numbers of each column's two pins, -1 for none. `free`: every choice that meets the rows is an answer.
     """
 
     def __init__(self, problem: Problem, pins: Sequence[Pin], deadline: float) -> None:
@@ -113,12 +113,12 @@ class Part:
             raise RuntimeError("an answer found for a pin does not meet the requirements")
 
     def without(self, number: int, at_most: int) -> None:
-        """Note that no child with a pin has a sum up to `at_most`."""
+        """Record that no child with pin `number` has a sum up to `at_most`; if no sum is larger, no child has the pin."""
         self.lower[number] = max(int(self.lower[number]), at_most + 1)
         self.none[number] = at_most >= self.top
 
     def together(self, effort: Effort) -> None:
-        """Settle many pins: at the problem's prices, then at those of pins still open."""
+        """Settle many pins by label setting at shared prices: first the problem's, then those of some pins still open."""
         problem, bound = self.problem, self.bound
         if (not self.free and is_unfinished(problem.diagram)) or not bound.float_prices.any():
             return
@@ -150,7 +150,7 @@ class Part:
         return np.asarray(~self.none & (self.lower <= self.most) & (self.lower < self.upper))
 
     def _of_pins(self, values: Floats) -> Floats:
-        """Return the least value of each pin's columns."""
+        """Return the least value of each pin's columns, [columns] -> [pins]; infinite for a pin without columns."""
         found = np.full(len(self.none) + 1, np.inf)
         for numbers in self.pins.T:
             np.minimum.at(found, numbers, values)  # -1 is the last entry
@@ -161,7 +161,7 @@ class Part:
         return self.all[number].keep(self.problem.columns)
 
     def _each(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
-        """Search some pins one after another along the paths of the diagram, at a bound's prices."""
+        """Search the open pins in `which` one by one along the diagram's paths, at a bound's prices. `gap`, `reaches`: unused."""
         problem, prices = self.problem, bound.float_prices
         assert problem.diagram is not None, "there are paths"
         paths, priced = Paths(problem.columns, problem.diagram), problem.goal.values + prices @ problem.matrix
@@ -176,7 +176,7 @@ class Part:
                 self._sweep(bound, number, float(own), above, effort)
 
     def _sweep(self, bound: Bound, number: int, least: float, above: Floats, effort: Effort) -> None:
-        """Search a pin by label setting. `least`: its bound; `above`: of answers with each column."""
+        """Search pin `number` by label setting. `least`: lower bound on its sums; `above[column]`: on those with the column."""
         self.lower[number] = max(int(self.lower[number]), min(int(np.ceil(least)), self.top + 1))
         lower = np.append(self.lower, -NEVER)
         for reach in EACH:
@@ -199,7 +199,7 @@ class Part:
                 return
 
     def _rounds(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
-        """Search some pins at a bound's prices, up to `reach * gap` above their bounds, for each reach."""
+        """Search the open pins in `which` at a bound's prices, up to `reach * gap` above their bounds, for each of `reaches`."""
         priced = Priced(self.problem, bound.float_prices)
         near, lower = self._of_pins(priced.above[0] - priced.room[0]), self._of_pins(priced.lower())
         self.lower = np.maximum(self.lower, np.minimum(np.ceil(lower), self.top + 1).astype(np.int64))
@@ -243,14 +243,14 @@ class Part:
                     self.share(answers[best])
 
     def _batches(self, numbers: Ints, diagram: Diagram, ways: int) -> Iterator[list[int]]:
-        """Yield pins, as many at once as there is memory for their paths, each at `ways` prices."""
+        """Yield the pins `numbers` in batches that need up to AT_ONCE values for paths at `ways` prices a pin."""
         largest = max((table.size for table in diagram.next), default=1)
         together = max(1, AT_ONCE // (ways * max(largest, len(self.problem.columns))))
         for begin in range(0, len(numbers), together):
             yield numbers[begin : begin + together].tolist()
 
     def solve(self, number: int, at_most: int, effort: Effort) -> None:
-        """Solve the problem with a pin, if there can be an answer up to `at_most`: ever further above its own bound."""
+        """Search for the best answer with pin `number` and a sum up to `at_most`, under limits that rise from its bound."""
         problem = self.problem
         if self.none[number] or self.lower[number] > at_most:
             return
@@ -283,7 +283,7 @@ class Part:
 
 
 def cases_of(problem: Problem) -> list[Problem]:
-    """Split a problem into one for each class of columns of a layer if budgets alone are left then, as where layers are tied."""
+    """Split a problem by the classes of the diagram's first layer if only rows constrain each part then; else return it alone."""
     diagram, columns, found = problem.diagram, problem.columns, list[Problem]()
     if diagram is None or not diagram.order or columns.period:
         return [problem]
@@ -299,5 +299,5 @@ def cases_of(problem: Problem) -> list[Problem]:
 
 
 def is_free(diagram: Diagram | None) -> bool:
-    """True if every choice is on a path: there is one state between any two layers, and columns on no path are dropped."""
+    """True if the diagram excludes no choice: it is of all formulas, and has a single state between any two layers."""
     return diagram is not None and diagram.whole and all(len(table) == 1 for table in diagram.next)

@@ -1,4 +1,4 @@
-"""Best answers with all pins at once, where budgets are all there is: two-sided label setting.
+"""Best answers with all pins (fixed alternatives) at once, if rows are the only constraints: two-sided label setting.
 
 A label is a choice for some layers, with its sums of the objective and of the rows. An answer with a pin is a column that has
 it, an inner label of the other layers of its group, and an outside label of the layers outside the group. All pins of a group
@@ -27,9 +27,9 @@ REST = 8  # layers for which it is not
 
 @dataclass(slots=True, eq=False)
 class Labels:
-    """Labels of some layers. `figures[0]`: objective; then the rows, [1 + rows][label]. `floor`: least priced sums of the layers.
+    """Labels of some layers. `figures` [1 + rows][label]: objective, then rows. `floor` [way]: least priced sums of the layers.
 
-    `step`: how to read back the columns.
+    `step`: how to read back the columns; None without layers.
     """
 
     figures: Floats
@@ -65,7 +65,7 @@ class Priced:
         self.room: Floats = limits + ROUNDING * (self.ways @ sizes)
 
     def lower(self) -> Floats:
-        """Return a lower bound on answers with each column; infinite if there are none."""
+        """Return a lower bound on the objective of answers with each column, [columns]; infinite if there are none."""
         over = self.above - self.room[:, None]
         priced = self.ways[:, 0] > 0
         return np.asarray(np.where((over[~priced] > 0).any(axis=0), np.inf, over[priced].max(axis=0)))
@@ -102,7 +102,7 @@ class Priced:
 def _others(
     parts: Sequence[Ints], labels: Labels | None, extend: Callable[[Labels, Ints, Ints], Labels | None]
 ) -> Iterator[tuple[Ints, Labels]]:
-    """Yield each part of the layers, and the labels of the layers of all others: `labels` are those outside all parts."""
+    """Yield each of `parts` (of the layers) with the labels of all layers outside it. `labels`: of those outside all parts."""
     if labels is None:
         return
     if len(parts) == 1:
@@ -153,7 +153,7 @@ class Together:
         return self.complete, self.answers
 
     def _extended(self, labels: Labels, rest: Ints, mine: Ints) -> Labels | None:
-        """Extend labels by the layers `rest`, as far as entries of the layers `mine` allow; None if that is too much."""
+        """Extend labels by the layers `rest` within what entries in `mine` leave; None without entries, or if over limits."""
         own = np.isin(self.layer, mine)
         limits = self.limits[:, own].max(axis=1, initial=0.0)
         found: Labels | None = labels if own.any() else None
@@ -164,7 +164,7 @@ class Together:
         return found
 
     def _meet(self, own: Ints, inner: Labels, outside: Labels, index: Index) -> None:
-        """Keep the best answer of each pin of a layer, whose entries are `own`."""
+        """Keep the best answer of each pin of a layer, whose entries are `own`; nothing if there are too many pairs to try."""
         priced, problem = self.priced, self.priced.problem
         sums = priced.ways @ inner.figures - inner.floor[:, None]
         entry, label = (sums[0] <= self.limits[0, own][:, None]).nonzero()

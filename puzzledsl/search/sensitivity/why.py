@@ -3,7 +3,7 @@
 The regret of an alternative is the optimum with it fixed (pinned in one sub-block of one layer) minus the optimum. A margin is
 the change of the optimum when a requirement's bound moves. Preferences decide which of several optima is shown; they do not
 enter regrets. The optimum without pins and the slack of the Lagrangian bound are lower bounds of every pin; each answer is an
-upper bound of all the pins that it has. Many pins are solved at once where budgets are all there is, then one after another:
+upper bound of all the pins that it has. If rows are the only constraints, many pins are solved at once; then one after another:
 nearest bounds first, in rounds with more time for each.
 """
 
@@ -48,11 +48,11 @@ class Standing:
 
     @property
     def settled(self) -> bool:
-        """True if the optimum is proven, or that there is no child."""
+        """True if the optimum is proven, or it is proven that there is no child."""
         return self.least == self.most
 
     def and_also(self, new: Standing) -> Standing:
-        """Return the bounds from both of two searches for the same optimum."""
+        """Return the combined bounds of two searches for the same optimum, with the better of their children."""
         if self.least is None or new.least is None:
             return self if self.least is None else new
         better = new if self.most is None or (new.most is not None and new.most < self.most) else self
@@ -81,7 +81,7 @@ def pinned(problems: Problems, pin: Pin) -> Problems:
 
 
 def optima_of(problems: Problems, pins: Sequence[Pin], root: Standing, effort: Effort) -> list[Standing]:
-    """Find the optimum of a search with each pin. `problems`: without preferences. `root`: the optimum without pins."""
+    """Return bounds on the optimum with each pin, in order. `problems`: without preferences. `root`: bounds without pins."""
     if all(box.is_single for box in problems.boxes):
         listed = [*problems]
         if all(row.exact for problem in listed for row in problem.rows):
@@ -119,7 +119,7 @@ class Pinned:
         self.parts = [Part(problem, pins, effort.deadline) for problem in problems]
 
     def run(self) -> list[Standing]:
-        """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
+        """Return the bounds for each pin: use the optimum without pins, settle many at once, then solve one after another."""
         for part in self.parts:
             best = None if self.root.layers is None else part.problem.indices(self.root.layers)
             if best is None or dict(part.problem.batches) != dict(self.root.batches or {}):
@@ -152,7 +152,7 @@ class Pinned:
         return self.found
 
     def _settle(self, numbers: Sequence[int]) -> None:
-        """Combine the bounds and answers of all problems, and the lower bound of the optimum without pins."""
+        """Update `found` for pins `numbers` from the bounds and answers of all problems and the lower bound without pins."""
         at_best = -INFINITE if self.root.least is None else self.root.least
         for number in numbers:
             least, now = list[Fraction](), UNKNOWN
@@ -234,9 +234,9 @@ def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[answe
 
 
 def difference(after: Standing, root: Standing) -> tuple[float | None, float | None]:
-    """Return (lower, upper) bounds on the loss of one optimum against another.
+    """Return (lower, upper) bounds on how much worse the optimum `after` a change is than `root`, in the objective's units.
 
-    Both are None if there is no child; the upper bound is None if none was found.
+    Both are None if there is no child; the upper bound is None if none was found. A bound of +infinity is None, too.
     """
     if after.least is None:
         return None, None
@@ -269,7 +269,7 @@ Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 
 def _moves(search: nodes.Search, group: Group) -> Iterator[tuple[Kind, str, float | None, nodes.Search]]:
-    """Yield (kind, size as text, new bound of a single requirement, search) of each move of a statement, and without it."""
+    """Yield (kind, size as text, bound, search) of each move of a statement, then of its drop; bound None if not just one."""
     own = [search.requirements[place] for place in group]
     linear = [requirement for requirement in own if isinstance(requirement, nodes.LinearRequirement)]
     if len(linear) == len(own) and all(r.limit or _counts(r) for r in linear):

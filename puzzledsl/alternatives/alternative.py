@@ -188,7 +188,7 @@ class Alternative(Frozen, ABC):
         return {name: weight.shape for name, weight in self.weights(shape).items()}
 
     def answers_to(self, word: str, shape: Shape) -> bool:
-        """Return True if a pattern with this word matches; `gqa`, `mlp` and `moe` match the parent's, too, by its figures."""
+        """Return True if a pattern with this word matches; a parent's sub-block also has the word of its kind, such as `gqa`."""
         if self.kind != "parent" or word == "parent" or self.sub_block in ENDS:
             return bool(word == self.kind)
         return word == _SAME_AS_PARENT.get(getattr(shape, KIND_FIELDS[self.sub_block]))

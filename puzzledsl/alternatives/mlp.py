@@ -1,4 +1,4 @@
-"""The parent's gated FFN with fewer intermediate channels."""
+"""A dense FFN with fewer intermediate channels than the parent's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ MAX_ROUND = 2**24
 
 
 class MlpFfn(Ffn, kind="mlp"):
-    """A gated FFN of `width` intermediate channels."""
+    """A dense FFN of `width` intermediate channels, gated if the parent's is."""
 
     width: int
 
@@ -47,5 +47,5 @@ class MlpFfn(Ffn, kind="mlp"):
         return f"mlp{self.width}"
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """Return a dense FFN of `width` channels, also where the parent has a mixture."""
+        """Return the fields of a dense FFN of `width` channels, also where the parent has a mixture."""
         return {"ffn": "dense", "intermediate": self.width}

@@ -73,5 +73,5 @@ class MoeFfn(Ffn, kind="moe"):
         return f"moe{self.experts}k{self.top_k}w{self.width}"
 
     def changes(self, shape: Shape) -> dict[str, Any]:
-        """Return a mixture of these sizes."""
+        """Return the fields of a mixture of these sizes."""
         return {"ffn": "moe", "experts": self.experts, "top_k": self.top_k, "expert_width": self.width}

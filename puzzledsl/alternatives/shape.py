@@ -34,7 +34,7 @@ def _alike() -> Any:
 
 
 class LayerShape(Frozen):
-    """Layers, each in one group, that differ from the rest of their parent alike: indices, and the fields that are set."""
+    """A group of layers that differ alike from the rest of their parent: indices, and the fields that differ, no others set."""
 
     layers: tuple[int, ...]
     heads: int = _alike()

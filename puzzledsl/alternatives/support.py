@@ -1,7 +1,7 @@
 """Support of a runtime for an alternative: native, rewritten exactly, or absent; and arguments of alternatives.
 
 A runtime has one or more model architectures: model code with fixed rules about how layers may differ. An architecture
-is data, in `puzzledsl.ir.engines`. An alternative picks the field that is about it.
+is data, in `puzzledsl.ir.engines`. `Architecture.of_layer` picks the fields about an alternative.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -146,8 +146,8 @@ def counted_weights(own: Shape) -> Iterable[tuple[Weight, int]]:
 def attention_weights(shape: Shape) -> Weights:
     """Return the weights of attention.
 
-    Shapes: q [heads * head_dim, hidden], k, v [kv_heads * head_dim, hidden], o [hidden, heads * head_dim]. Heads are
-    split over the GPUs; fewer key/value heads than GPUs are replicated.
+    Shapes: q [heads * head_dim, hidden], k, v [kv_heads * head_dim, hidden], o [hidden, heads * head_dim]; q has twice
+    the rows with an output gate. Heads are split over the GPUs; fewer key/value heads than GPUs are replicated.
     """
     dim = shape.head_dim
     queries, keys = shape.heads * dim, shape.kv_heads * dim
@@ -273,7 +273,7 @@ class StateSize(Record):
 
 
 def state_size(own: Shape, gpus: int = 1) -> StateSize:
-    """Return a layer's size on the most loaded of `gpus`, which split its heads and groups; 0 without a state."""
+    """Return the size of a layer's state on the most loaded of `gpus`, which split its heads and groups; 0 without a state."""
     if (state := own.state) is None or own.mixer not in FLOP_OF_A_CELL:
         return StateSize(0, 0)
     heads, groups = split(state.heads, gpus), split(state.groups, gpus)
@@ -291,7 +291,7 @@ PARTIAL = "partial"
 
 
 class Computation(Frozen):
-    """The defaults are what every runtime computes. `families.registry.computation_of` reads it from config.json."""
+    """A parent's computation beyond its shape, from its config.json; by default as in all runtimes. See `computation_of`."""
 
     ropes: tuple[str, ...] = ("default",)
     """Scalings of rotary embeddings in its layers, in transformers' words."""

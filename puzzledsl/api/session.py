@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def explained(sources: Mapping[str, str], folder: Path) -> Iterator[None]:
-    """Add the rendered diagnostics as a note to a DiagnosticError raised inside. `folder`: of files not in `sources`."""
+    """Add the rendered diagnostics as a note to a DiagnosticError raised inside. `folder`: has the files that `sources` lacks."""
     try:
         yield
     except DiagnosticError as error:

@@ -35,7 +35,7 @@ class BuildDir(Record):
     costs = _Named("costs/{}.json")  # Analytic and imported costs (ir.tables.CostTable).
     measured_costs = _Named("costs/{}.measured.json")  # Costs measured on this machine (ir.tables.CostTable).
     measured_csv = _Named("costs/{}.measured.csv")
-    """The same as a table that other programs can read: `table("SPACE.measured.csv")`."""
+    """The measured costs as a table that other programs can read: `table("SPACE.measured.csv")`."""
     library = _Fixed("library")  # The block library: safetensors and an index.
     scores = _Named("scores/{}.json")  # A score table (ir.tables.ScoreTable).
     figures = _Named("scores/figures/{}.jsonl")

@@ -179,7 +179,7 @@ class Mistake(Record):
 
     @property
     def severity(self) -> Severity:
-        """Errors end a command, warnings do not."""
+        """`warning` for a code that begins with W, else `error`. Errors end a command, warnings do not."""
         return "warning" if self.code.startswith("W") else "error"
 
     def __call__(

@@ -1,6 +1,6 @@
 """Frozen values: `Record`, a dataclass whose methods are compiled at first use, and `Frozen`, a record with canonical JSON.
 
-`dataclasses.dataclass` compiles seven functions for each class, but a command loads hundreds of classes and uses few. Here
+`dataclasses.dataclass` compiles several functions for each class, but a command loads hundreds of classes and uses few. Here
 `fields` and `replace` of the standard library work as usual. `__init__`, and `__eq__` with `__hash__`, are compiled when first
 used; all classes share the other methods. Pydantic reads and writes the JSON. It is imported only then, because the import
 takes longer than checking a program.
@@ -127,7 +127,7 @@ _CONFIG = _Config()
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
 class Record:
-    """A frozen dataclass by what it declares. A dictionary as a default is copied for each instance."""
+    """A frozen dataclass without a decorator: its annotated attributes are its fields. A default dictionary is copied."""
 
     __pydantic_config__ = _CONFIG
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -159,7 +159,7 @@ def _adapter_of(owner: Any) -> TypeAdapter[Any]:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 class Frozen(Record):
-    """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them.
+    """A record with canonical JSON, hashable if its fields are. The constructor checks nothing; what reads JSON validates it.
 
     `class Not(Frozen, kind="not")` adds a first field `kind: Literal["not"] = "not"`, by which unions tell it from others.
     """

@@ -32,7 +32,7 @@ def layers_in_words(layers: Sequence[int]) -> str:
 
 
 def ranges(layers: Sequence[int]) -> str:
-    """Return ascending layers as ranges: `0..1, 79`; with `by` for equal steps of three or more: `41..77 by 2`."""
+    """Return ascending layers as ranges: `0..1, 79`; with `by` for three or more at equal distances: `41..77 by 2`."""
     parts: list[str] = []
     at = 0
     while at < len(layers):
@@ -53,8 +53,8 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
     """Return the candidate that a misspelt `name` most likely means, or None if none is near enough.
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
-    of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not
-    `alone`. A single candidate that starts with `name_` comes first, `h100_sxm` for `h100`, unless another lacks one letter.
+    of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not `alone`. A single
+    candidate that starts with `name_` comes first, `h100_sxm` for `h100`, unless another has one letter more or less.
     """
     candidates = list(candidates)
     longer = [c for c in candidates if len(name) > 2 and c.startswith(f"{name}_")]

@@ -80,7 +80,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
 def sources_for(
     diagnostics: Iterable[Diagnostic], known: Mapping[str, str], roots: Iterable[Path]
 ) -> dict[str, str]:
-    """Return `known` with the texts of all files that diagnostics point into, as found in the folders `roots`."""
+    """Return `known` with the texts of the other files that diagnostics point into, where a folder of `roots` has them."""
     sources, folders = dict(known), [*roots]
     for diagnostic in diagnostics:
         for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
@@ -112,7 +112,7 @@ def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def clean(text: str) -> str:
-    """Return the text with a placeholder for each character that moves the cursor or changes the writing direction."""
+    """Return the text with placeholders for characters, but newlines and tabs, that move the cursor or reverse the writing."""
     if _is_one_cell_each(text.replace("\n", "")):
         return text
     return "".join(c if c == "\n" or _is_plain(c) else "\ufffd" for c in text)

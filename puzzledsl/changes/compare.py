@@ -130,7 +130,7 @@ class ProgramChanges:
         return bool(self.changes)
 
     def count(self, sign: Sign) -> int:
-        """Return the number of declarations that are added, changed or removed, by sign."""
+        """Return the number of changes with this sign: added (`+`), changed (`~`) or removed (`-`)."""
         return sum(change.sign == sign for change in self.changes)
 
     def as_json(self) -> dict[str, object]:
@@ -211,7 +211,7 @@ def _requirements(old: Asked, new: Asked, read: Read) -> Iterator[Detail]:
 
 
 def _left_over(some: Asked, others: Asked, read: Read) -> list[nodes.Requirement]:
-    """Return the requirements that the other side lacks, as a multiset difference."""
+    """Return the requirements of `some` that `others` lacks, as a multiset difference of the texts that `read` gives."""
     rest = Counter(map(read, others))
     left: list[nodes.Requirement] = []
     for requirement in some:

@@ -88,7 +88,7 @@ class Again:
         return found, spans
 
     def _version(self, ctx: Context, symbol: Symbol) -> object:
-        """Return an object that stands for a lowered declaration: the same one as long as the node is equal, places apart."""
+        """Return an object that stands for a lowered declaration: the same one while the node is equal but for its places."""
         node, span = ctx.lowered[symbol], symbol.item.span
         version, known, at = self._nodes.get(symbol.name, (object(), None, span))
         if known is not node:
@@ -102,7 +102,7 @@ class Again:
 
 
 def _here(ctx: Context, known: _Lowered, spans: dict[str, Span]) -> _Lowered | None:
-    """Return `known` with its places moved to where `spans` are now; None if a place is in none of its spans."""
+    """Return `known` with its places moved to where `spans` are now; None if `_moved` cannot move one of them."""
     if known.spans == spans:
         return known
     moves = [(old, spans[name].line - old.line) for name, old in known.spans.items()]
@@ -139,6 +139,6 @@ def _mistakes(ctx: Context) -> int:
 
 
 def _is_plain(scope: Scope | None) -> TypeGuard[Scope]:
-    """Return True for a scope whose names mean values, not declarations of one check."""
+    """Return True for a scope none of whose names means what belongs to one check: a declaration, a `fn` or a constructor."""
     known = () if scope is None else scope.names.values()
     return scope is not None and not any(isinstance(each, Constructed | Function | Ref) for each in known)

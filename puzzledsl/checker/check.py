@@ -1,4 +1,4 @@
-"""Check a program: load its files, check them and lower them to the IR. One run reports all mistakes and raises for none."""
+"""Check a program: load its files, check them and lower them to the IR. Mistakes are reported, many in one run, never raised."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -52,8 +52,8 @@ class Refused(Exception):
 class Context:
     """The state of one check, which editors read afterwards.
 
-    `lowered`: each declaration reached -> its node, None if it is too faulty; `infos`: one about a space -> what is known of it;
-    `scopes`: one with expressions -> the names that these see; `unknown`: (file, name) -> uses of a name that nothing declares.
+    `lowered`: each declaration reached -> its node, None if it is too faulty; `infos`: a space or what is about one -> what is
+    known of the space; `scopes`: a declaration -> the scope inside it; `unknown`: (file, name) -> uses of an undeclared name.
     """
 
     sink: Sink
@@ -110,7 +110,7 @@ class Context:
     def wrong(
         self, span: Span, what: str, wanted: str, got: Value | str, help: str = "", fixes: Sequence[Fix] = ()
     ) -> Refused:
-        """Report that `what` must be `wanted`, not `got`, unless that is POISON; return a Refused to raise, as `refuse` does."""
+        """Report that `what` must be `wanted`, not `got`, unless `got` is POISON; return a Refused to raise, as `refuse` does."""
         if not isinstance(got, Poison):
             given = got if isinstance(got, str) else describe(got)
             self.report(errors.WrongType(span, what=what, wanted=wanted, got=given, help=help, fixes=fixes))

@@ -1,4 +1,4 @@
-"""Checks of what a runtime cannot run or store: those of exports, and the engines in which searched costs are measured."""
+"""Checks of what runtimes cannot run or store: the runtimes of exports, and the engines in which searched costs are measured."""
 
 import re
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def _scenarios(program: nodes.Program) -> Iterator[tuple[nodes.Search | nodes.Fr
 
 
 def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tuple[str, str] | None:
-    """Return the first alternative without a `dtype`, in words, and the type of few bits that it is stored in; else None."""
+    """Return the first alternative without a `dtype`, in words, and the type of few bits that stores it; None if none does."""
     spec = hardware.spec
     if not isinstance(spec, nodes.MeasuredHardware) or engine.weights[spec.dtype] >= SMALL_ROUNDING_BITS:
         return None
@@ -159,7 +159,7 @@ BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 
 
 
 def check_exports(ctx: Context, program: nodes.Program) -> None:
-    """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
+    """Report what an export's space allows and its runtime lacks: a warning for a rewrite if `lower` is not set, or an error."""
     for export in program.exports.values():
         space = program.spaces[references.space_of(program, export)]
         item = ctx.taken[export.name].item
@@ -185,7 +185,7 @@ class _ExportCheck(Record):
         return "" if "#" in text else text
 
     def report(self) -> None:
-        """Report what the runtime lacks."""
+        """Report what the runtime lacks, and a recipe for a space that chooses types itself."""
         ctx, export, parent, space = self.ctx, self.export, self.parent, self.space
         runtime, where = RUNTIMES[export.runtime], ctx.span_of(export.runtime_where)
         types = dict.fromkeys(each.dtype for each in alternatives_of(space) if each.dtype is not None)

@@ -1,4 +1,4 @@
-"""Checks of a whole program: what later stages need, and lints: legal but probably unintended."""
+"""Checks of a whole program: what later stages need, and lints of what is legal but probably unintended."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -108,7 +108,7 @@ def _unlike(export: nodes.Export, space: nodes.Space) -> str:
 
 
 def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, span: Span) -> None:
-    """Report what keeps a search from being refined: it needs a measured score, a parent with weights, one solution."""
+    """Report what keeps a search from being refined: it needs a score measured on text, a parent with weights, one solution."""
     name = search.name
     if search.solutions > 1:
         ctx.report(errors.RefinesToOne(span, search=name, solutions=search.solutions))
@@ -133,7 +133,7 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
 
 
 def _pieces(ctx: Context, program: nodes.Program) -> None:
-    """Report alternatives that no piece can be made of, and scores of pieces that no bld makes."""
+    """Report alternatives that no piece can be made of, and scores of pieces that their bld does not make."""
     for bld in program.blds.values():
         of_packages = {
             each.kind: each.name
@@ -169,7 +169,7 @@ def _tokenizers(ctx: Context, program: nodes.Program) -> None:
 
 
 def warn(ctx: Context, program: nodes.Program) -> None:
-    """Report every warning of a program without errors."""
+    """Report the warnings about a whole program, which has no errors."""
     warn_of_unused(ctx, program)
     warn_of_direction(ctx, program)
     warn_of_windows(ctx, program)
@@ -238,7 +238,7 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
 
 
 def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
-    """Report scores of a search that see fewer tokens at once than its longest scenario has, if a window is shorter than that."""
+    """Report scores of a search that see fewer tokens at once than its longest scenario has, if a window hides some of these."""
     told: set[str] = set()
     for search in program.searches.values():
         metrics = (t for t in references.terms_of(search) if isinstance(t, nodes.MetricTerm))

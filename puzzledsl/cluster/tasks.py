@@ -40,7 +40,7 @@ class Step:
 class Task:
     """Steps that follow each other: each gets the result of the step before as its first argument. `name` is the stage's own.
 
-    Only a team has several steps. The last result may be an iterator: lazy in this process, a list from another.
+    Only a team's tasks have several steps. The last result may be an iterator: lazy in this process, a list from another.
     """
 
     name: Any
@@ -202,7 +202,7 @@ class Cluster:
 
 
 def _must_answer(on: str) -> None:
-    """Raise DiagnosticError (ClusterNotReached) if nothing listens at an address: Ray itself would retry for minutes."""
+    """Raise DiagnosticError (ClusterNotReached) if nothing listens at an address with a port: Ray would retry for minutes."""
     host, colon, port = on.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return

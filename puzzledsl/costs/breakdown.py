@@ -101,7 +101,7 @@ def costs_at(
 ) -> tables.ScenarioCosts:
     """Return a scenario's costs at `batch` for the model whose choices are `layers`. Raises KeyError for an unlisted batch.
 
-    None: at the largest batch that fits the memory; under traffic at the fewest sequences that sustain the rate.
+    `batch` None: at the largest batch that fits the memory; under traffic at the fewest sequences that sustain the rate.
     """
     anywhere = any_batch(program, space, table, scenario)
     if anywhere is not None:

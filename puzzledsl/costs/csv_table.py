@@ -352,7 +352,7 @@ def _rows(costs: ScenarioCosts) -> Iterator[tuple[str, str, str, Cost]]:
 
 
 def _alike(layers: Sequence[Mapping[str, Cost]]) -> Iterator[tuple[str, str, Cost]]:
-    """Yield (layer, name, cost): for a name of the same cost everywhere one row with an empty layer, else a row a layer."""
+    """Yield (layer, name, cost): layer empty if the name costs the same in all layers that have it, else one for each of them."""
     for name in dict.fromkeys(name for layer in layers for name in layer):
         found = {index: layer[name] for index, layer in enumerate(layers) if name in layer}
         if len(set(found.values())) == 1:

@@ -33,7 +33,7 @@ BITS = 24
 
 @lru_cache(maxsize=1 << 14)
 def share_read(experts: int, top_k: int, tokens: int) -> tuple[int, int]:
-    """Return the expected share of experts that `tokens` tokens read, exactly, as numerator and denominator.
+    """Return the expected share of experts that `tokens` tokens read (but see CERTAIN, MANY): numerator and denominator.
 
     It does not decrease with the tokens, and divided by them it does not increase. Both hold for 1 - q^n (q = 1 - k / E).
     They hold at the step to 1, too: there 1 / (n + 1) <= (1 - q^n) / n if (n + 1) q^n <= 1, and q^n < e^-24 while n is below
@@ -144,7 +144,7 @@ def fixed_bytes(
     embedding: ParentEmbedding = PARENT_EMBEDDING,
     head: ParentHead = PARENT_HEAD,
 ) -> int:
-    """Return the bytes of embedding, head and norm; tied ends share a matrix in the wider type unless the child's differ."""
+    """Return the bytes of embedding, head and norm; tied ends share a matrix in the wider type unless their own types differ."""
     ends = [end_bytes(hardware, shape, end) for end in (embedding, head)]
     matrices = sum(ends) if stored_apart(embedding, head, tied=shape.tied) else max(ends)
     vectors = fixed_size(shape, hardware.gpus).vectors * DTYPE_BYTES[hardware.embedding_dtype]

@@ -1,6 +1,6 @@
 """Values of a scenario's metrics, from the costs of a model and the records of `ir.metric_records`; and those of traffic.
 
-Every metric but throughput is linear: a constant plus whole numbers of each `Cost`, times a unit.
+Every metric but throughput and `max_rate` is linear: a constant plus whole numbers of each `Cost`, times a unit.
 
 Traffic is continuous batching in steady state, as a fluid. With n sequences running, n requests end in the time of n prompts,
 one after another, and of `output` decode steps of n: C(n) = n * prefill + output * step(n). The load is sustained at n if
@@ -68,7 +68,7 @@ def running(listed: Sequence[ScenarioCosts], scenario: Scenario) -> tuple[Scenar
 
 
 def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[Cost, ...]:
-    """Return a sub-block's costs at 1 to `most` sequences, from those at `batches`: prefill of one prompt, cache of `most`."""
+    """Return a sub-block's costs at 1 to `most` sequences, from those at `batches`: one prompt's prefill, the cache of `most`."""
     steps, last = _steps([cost.decode_ns for cost in costs], batches, most), costs[-1]
     update = {
         "prefill_ns": -(-costs[0].prefill_ns // batches[0]),
@@ -252,7 +252,7 @@ class Room(Record):
 
 
 def room_of(costs: ScenarioCosts) -> Room | Pace | None:
-    """Return the memory constraint of an `auto` batch, or the time in which traffic is sustained; None for a given batch."""
+    """Return the memory constraint of an `auto` batch, or the pace that sustains traffic; None for a given batch."""
     if costs.rate is not None:
         return pace_of(costs)
     if costs.capacity_bytes is None:

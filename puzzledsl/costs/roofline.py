@@ -13,8 +13,8 @@ F is the peak of the type that matrices are multiplied in. Of a mixture's expert
 (`costs.memory`), and their products have an eta_c of their own. A no-op takes no time, its overhead included. The
 constants are fitted to published serving figures of Llama models (`benchmarks/published.py`).
 
-A cost depends on the alternative and on the layer's shape, not on its place: a batch needs about twenty costs for each
-kind of layer, however many layers there are. `shape` is one layer's (`Shape.at`) but for `fixed_line`.
+A cost depends on the alternative and on the layer's shape, not on its place: a batch needs one cost for each
+alternative in each kind of layer, however many layers there are. `shape` is one layer's (`Shape.at`) but for `fixed_line`.
 """
 
 from collections import Counter
@@ -348,7 +348,7 @@ class AnyBatch(Record, eq=False):
         return self._extreme(max), self._extreme(min)
 
     def _extreme(self, pick: Callable[[Iterable[int]], int]) -> int:
-        """Return the largest batch that fits if each layer has the most weights and cache of its choice (`min`: the least)."""
+        """Return the largest batch that fits if each layer has the most weights and cache it may have (`pick` min: the least)."""
         counts, offered = Counter(self._places), (self.choice or EndsChoice()).offered
         each = [(place[0], choice, counts[place]) for place, choice in self._choices.items()]
         weights = pick(self.ends[name].weights_bytes for name in offered) + sum(

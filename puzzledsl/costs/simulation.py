@@ -62,7 +62,7 @@ class Engine(Record):
         return Engine(self.prompt_token_ns * Fraction(prompt), tuple(steps), self.joined)
 
     def serve(self, requests: Sequence[Request]) -> list[Latency]:
-        """Return the latency of each request, in the order given; requests are sorted by arrival."""
+        """Return the latency of each request, in the order given. `requests` must be sorted by arrival."""
         waiting, now, found = deque(enumerate(requests)), 0, dict[int, Latency]()
         left = dict[int, int]()  # tokens to come of running requests
         first = dict[int, int]()  # and the times of their first tokens

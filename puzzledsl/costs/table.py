@@ -61,7 +61,7 @@ def _asked(space: nodes.Space, shape: nodes.Shape) -> list[_Names]:
 def imported_costs(
     table: Measured, scenario: nodes.Scenario, space: nodes.Space, shape: nodes.Shape, span: Span, sink: Sink
 ) -> tuple[ScenarioCosts, ...]:
-    """Return a scenario's costs at each batch, ascending; empty if the table has no columns of it. Mistakes go to `sink`."""
+    """Return a scenario's costs at each batch, ascending; empty if `table` has no sizes or times of it. Mistakes go to `sink`."""
     if len(_unknown(table.metrics.get(scenario.name, frozenset()))) >= len(SIZES + TIMES):
         sink.add(TableMetrics(span, path=table.path, scenario=scenario.name))
         return ()
@@ -270,7 +270,7 @@ def notes(program: nodes.Program, search: nodes.Search, best: Solution) -> list[
 
 
 def cost_table(program: nodes.Program, space: str, base: Path | None = None) -> CostTable:
-    """Return a space's costs in all but measured scenarios; tables lie in `base` (or by the program). Raises DiagnosticError."""
+    """Return a space's costs in all but measured scenarios; tables lie in `base`, else by the program. Raises DiagnosticError."""
     here, sink = program.spaces[space], Sink()
     shape = program.parents[here.parent].shape
     directory = Path(program.source).parent if base is None else base

@@ -64,7 +64,7 @@ def counts_of(path: Path) -> TextCounts | None:
 
 
 def counts_in(tokens: Path, data: Mapping[str, nodes.Data]) -> dict[str, tuple[TextCounts, ...]]:
-    """Return each declaration's counts that the folder `tokens` has: the newest of each source; none, and it is left out."""
+    """Return each declaration's counts that the folder `tokens` has, the newest of each source; without any, it is left out."""
     found: dict[str, TextCounts] = {}
     for path in sorted(tokens.glob("*.npy"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
         if counts := counts_of(path):

@@ -70,7 +70,7 @@ class Place(Record):
         return Place(data.source, data.name, span_of(data.where), base)
 
     def unreadable(self, file: Path, reason: str, fix: str) -> DiagnosticError:
-        """Return the error for a file that is damaged or of another format."""
+        """Return the error for a file, or a data set of the hub, that cannot be read; `fix` says what to do."""
         said: Args = {"name": self.name, "file": file, "reason": reason, "fix": fix}
         return DiagnosticError(errors.DataUnreadable(self.span, **said))
 

@@ -114,7 +114,7 @@ class TokenRows:
         return rows_MT
 
     def part(self, first: int, last: int | None = None) -> TokenRows:
-        """Return some of the blocks, without reading them."""
+        """Return the blocks from `first` up to `last`, exclusive (None: all behind), without reading them."""
         rows = slice(first, last)
         return TokenRows(self._streams, self._part_N[rows], self._place_N[rows], self.context)
 
@@ -335,7 +335,7 @@ def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
 
 
 def digests_of_tasks(paths: tuple[str, ...], items: int | None, base: Path) -> Iterator[bytes]:
-    """Yield a digest of each question with its choices, of `items` a file. Raises DiagnosticError for a missing or wrong file."""
+    """Yield a digest of each question with its choices, of the first `items` of a file (None: all). Raises DiagnosticError."""
     for path in paths:
         for item in read_tasks(base / path, items):
             yield _text_digest(" ".join((*dict.fromkeys(item.contexts), *item.choices)))

@@ -1,6 +1,6 @@
 """Multiple choice: the ending with the highest log-probability, in total (accuracy) or per character (`_norm`).
 
-An item's context is read once: its endings follow it in one row, each seeing the context and itself only.
+Where `can_share` allows it, a context is read once: its endings follow it in one row, each seeing it and itself only.
 
     row        context … | ending 0 … | ending 1 … | ending 2 …
     positions  0 1 2 … c | c+1 c+2 …  | c+1 c+2 …  | c+1 c+2 …

@@ -42,10 +42,10 @@ from puzzledsl.measure.stopwatch import machine
 
 
 class MeasureLadder(Protocol):
-    """Measures files of an engine's own quantiser beside a child: `serving.LadderMeter`, which this folder may not import."""
+    """Measures files of an engine's own quantiser beside a child. It is `serving.ladder.LadderMeter`, not to be imported here."""
 
     def effort(self, plan: Plan) -> tuple[int, float]:
-        """Return the number of its units, and their work for a progress bar; both 0 if no engine with a ladder times children."""
+        """Return the size and the work of its units, for a progress bar; both 0 if no engine with a ladder times children."""
 
     def __call__(
         self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured

@@ -1,4 +1,4 @@
-"""Units of an evaluation: one text, task or scenario of one model, measured by itself and kept as soon as it is done.
+"""Units of an evaluation: a text, a task, a scenario or the like of one model, measured alone and kept as soon as it is done.
 
 Parent and child alternate while they are timed, so that both meet the same machine load. A child's time is the parent's, times
 the ratio measured meanwhile, so that children timed at different moments can be compared.

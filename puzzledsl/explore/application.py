@@ -206,7 +206,7 @@ class _Served:
 
 
 def _refusal(error: Exception) -> tuple[int, str]:
-    """Return the HTTP status and message for an error: 400 a wrong question, 409 the file has changed, 500 an internal error."""
+    """Return the HTTP status and message for an error: 400 a wrong question, 409 a changed file, 500 any other error."""
     match error:
         case FileChanged():
             return 409, str(error)

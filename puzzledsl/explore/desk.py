@@ -99,7 +99,7 @@ class Desk:
         raise errors[0]
 
     def sheet_of_page(self, name: str, digest: str | None) -> Sheet:
-        """Return a page's sheet. Raises FileChanged if the page's digest (None: any) or tables are outdated; KeyError."""
+        """Return a page's sheet. Raises FileChanged if the page's digest (None: any) or tables are outdated, else as `sheet`."""
         with self._lock:
             if digest not in (None, self.digest):
                 raise FileChanged(f"{self.file.name} was read again: load the page again")

@@ -182,7 +182,7 @@ class Grid(Record):
 
 
 def grid_of(value: Fraction, *, whole: bool) -> Grid:
-    """Return the positions for a bound: from 0 to twice the bound. `whole`: only whole numbers make sense."""
+    """Return the positions for a bound: from 0 to twice the bound, or to 10 for 0. `whole`: only whole numbers make sense."""
     end = 2 * value or Fraction(10)
     raw = end / POSITIONS
     power = Fraction(10) ** math.floor(math.log10(float(raw)))

@@ -187,7 +187,7 @@ def write_gguf(
     Quantised sub-blocks have their own types, the rest has `dtype`. `encode` makes the bytes of each tensor, given its type;
     default: from its weights. `whole_blocks` fills FFN widths up to multiples of 32, as `q8_0` does.
 
-    Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, or if `gguf` is missing.
+    Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, another file at `path`, or without `gguf`.
     """
     try:
         import gguf

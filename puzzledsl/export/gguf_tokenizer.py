@@ -155,7 +155,7 @@ def read_without_arrays(path: Path) -> Any:
     import gguf
 
     class Reader(gguf.GGUFReader):
-        """Reader that skips arrays: reading a vocabulary item by item takes longer than all tensors. Slices no memory map."""
+        """Reader that skips arrays: reading a vocabulary item by item takes longer than all tensors. Slices a plain array."""
 
         @property
         def data(self) -> Any:

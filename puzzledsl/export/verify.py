@@ -93,7 +93,7 @@ ROUNDED = 0.5
 
 
 def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult:
-    """Compare a GGUF file in llama.cpp with the model of a directory. Raises DiagnosticError: NotThisChild, no model."""
+    """Compare a GGUF file in llama.cpp with the model of a directory. Raises DiagnosticError, such as NotThisChild."""
     child = open_model(directory)
     found, own = read_gguf(file, child)
     if strange := _unlike(found, own):
@@ -154,7 +154,7 @@ def prepare(
     encode: Encode | None = None,
     words: bool = True,
 ) -> Path:
-    """Write the child for one engine below `folder`; return the path to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
+    """Write the child for one engine below `folder`; return the path to load. `dtype`: of TORCH_DTYPES; llama.cpp: of GgufDtype.
 
     `encode` makes the bytes of a GGUF file's tensors; default: from the weights. Without `words` such a file has no tokenizer: it
     is sooner written, and can be timed. What the engine is to be told of KV caches is written beside it (`caches_beside`).

@@ -2,13 +2,13 @@
 
 mlx-lm's nemotron-nas model runs the child if it can represent it. Otherwise the directory includes a model file, which
 `mlx_lm.load(directory, trust_remote_code=True)` runs. mlx-lm's model does not support heads that are not hidden / heads wide,
-norms on queries and keys, windows (it ignores them), or a linear first attention (it takes the cache's position from it).
+norms on queries and keys, windows (it ignores them), no attention, or a linear first one (it has the cache's position from it).
 Quantised sub-blocks are w = scale * code + bias for groups of a row, codes not negative (`mlx.core.quantize`): those of q8_0,
 q4_0 and int4 are shifted by half their range, which the bias takes back. The bias of q4_1 is its minimum.
 
-vLLM's backend runs the model code in the directory. It makes one KV cache for each layer, so layers are grouped: each has one
-attention, and the layers without a cache that follow it, or precede the first, are inside it. It makes mixtures of one size only,
-so experts of several sizes have another name, under which transformers' own code runs them.
+Where vLLM's own DeciLM model cannot run the child, its Transformers backend runs the directory's code. It makes a KV cache for
+each layer, so layers are grouped: a group has one attention, and the layers without a cache that follow it, or precede the first.
+It makes mixtures of one size only, so experts of several sizes have another name, under which transformers' own code runs them.
 
 Shapes: R rows of C numbers.
 """

@@ -1,1 +1,1 @@
-"""Model families, one file each and without torch: the shape that a config.json describes, and where the weights are."""
+"""Model families, without torch, those alike in one file: the shape that a config.json describes, and where the weights are."""

@@ -1,4 +1,4 @@
-"""Entries of `block_configs` in config.json (DeciLM, nemotron-nas), and the alternatives that make one layer of another.
+"""Entries of `block_configs` in config.json (DeciLM, nemotron-nas), and the alternatives that turn one layer into another.
 
 An entry says in DeciLM's terms what a layer is like; a sub-block of an installed package has `module`, its word, and `arguments`.
 A child can be a parent: its base family is `base_model_type`, Llama without one. DeciLM leaves sizes that differ from layer to
@@ -47,7 +47,7 @@ def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, An
 
 
 def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
-    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError, ValueError."""
+    """Return each layer's alternatives; those of the parent's size become `parent`. Raises as `layer_of`."""
     each = shape.each if len(entries) == shape.layers else (shape,) * len(entries)
     return [layer_of(entry, own) for entry, own in zip(entries, each, strict=True)]
 
@@ -83,7 +83,7 @@ def _attention_entry(own: Shape, shape: Shape) -> dict[str, Any]:
 def _ffn_entry(own: Shape, shape: Shape) -> dict[str, Any]:
     """Return the entry of an FFN.
 
-    `ffn_mult` serves runtimes that do not read `intermediate_size`: they compute int(2 * ffn_mult * H / 3) and round it
+    `ffn_mult` serves runtimes that do not read `intermediate_size`: they compute int(2 * ffn_mult * hidden / 3) and round it
     up to a multiple of 256. Another width cannot be expressed so; its entry has no `ffn_mult`, and such a runtime fails
     instead of building the wrong width.
     """
@@ -106,7 +106,7 @@ def ffn_mult(width: int, hidden: int) -> float:
 
 
 class BadEntry(ValueError):
-    """A size of an entry that no layer of the shape can have."""
+    """A sub-block's entry that no layer of the shape can have: an impossible size, or a module that no package here has."""
 
     def __init__(self, sub_block: SubBlock, reason: object) -> None:
         super().__init__(str(reason))
@@ -166,7 +166,7 @@ def _fields(sub_block: SubBlock, entry: Config, shape: Shape) -> dict[str, Any]:
 
 
 def alternative_of(sub_block: SubBlock, own: Shape, base: Shape) -> Alternative:
-    """Return the alternative that makes the layer `own`'s sub-block of the layer `base`'s; `parent` if they are alike."""
+    """Return the alternative that turns the layer `base`'s sub-block into the layer `own`'s; `parent` if they are alike."""
     parent = PARENTS[sub_block]
     made: Alternative
     match own.mixer if sub_block == "attention" else own.ffn:
@@ -189,7 +189,7 @@ def alternative_of(sub_block: SubBlock, own: Shape, base: Shape) -> Alternative:
 
 
 def on_base(alternative: Alternative, shape: Shape) -> Alternative:
-    """Return an alternative to a parent's layer as one to the base family's layer; itself if the parent is no child."""
+    """Return an alternative to a parent's layer as one to its base family's; itself if it is a package's or there is no base."""
     if shape.base is None or not alternative.in_families or alternative.sub_block not in SUB_BLOCKS:
         return alternative
     own = replace(shape, **(alternative.changes(shape) or {}))
@@ -216,7 +216,7 @@ def is_child(content: Mapping[str, Any]) -> bool:
 
 
 def base_content(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a child's config.json as its base family's, with the largest size of any layer for empty ones. Raises BadConfig."""
+    """Return a child's config.json as its base family's; an empty size becomes the largest of any layer. Raises BadConfig."""
     blocks = _entries(content)
     found = {name: value for name, value in content.items() if name != BLOCKS}
     if content.get("num_key_value_heads") is None:
@@ -251,7 +251,7 @@ def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...
 
 
 def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
-    """Return a child's shape when it is a parent. Raises BadConfig, also for a sub-block that a parent cannot have."""
+    """Return the shape of a child that is used as a parent. Raises BadConfig, also for a sub-block that a parent cannot have."""
     layers = []
     for index, (pair, own) in enumerate(zip(layers_of_child(content, base), base.each, strict=True)):
         layer = {name: getattr(own, name) for name in LAYER_FIELDS}

@@ -1,6 +1,6 @@
 """Content of a config.json, read field by field as transformers reads it.
 
-Layers that differ from each other by a rule: every n-th, the first n, or a pattern of letters.
+Also the rules by which layers differ from each other: every n-th, the first n, or a pattern of letters.
 """
 
 import json
@@ -52,7 +52,7 @@ def config_content(path: Path) -> dict[str, Any] | None:
 
 
 class Config(Record):
-    """The fields of a config.json. Every method raises BadConfig for a value of the wrong kind."""
+    """The fields of a config.json. Every method but `has` raises BadConfig for a value of the wrong kind."""
 
     content: Mapping[str, Any]
 
@@ -61,7 +61,7 @@ class Config(Record):
         return self.content.get(key) is not None
 
     def whole(self, key: str, high: int = MAX_SIZE, low: int = 1) -> int:
-        """Return a whole number from `low` to `high`."""
+        """Return a whole number from `low` to `high`. Raises BadConfig if the field is missing, too."""
         value = self.content.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             what = "missing" if key not in self.content else shown(value)
@@ -127,7 +127,7 @@ class Config(Record):
 
 
 def shown(value: object) -> str:
-    """Return a value as JSON, cut to 40 characters."""
+    """Return a value as JSON, or as Python writes it where JSON cannot, cut to 40 characters."""
     try:
         return json.dumps(value)[:40]
     except (TypeError, ValueError):
@@ -145,7 +145,7 @@ KINDS = ("full_attention", "sliding_attention")  # words of `layer_types`
 
 
 def every(layers: int, n: int) -> list[bool]:
-    """Return True for every n-th layer: n - 1, 2n - 1 and so on."""
+    """Return a truth value for each layer: True for every n-th, which are n - 1, 2n - 1 and so on."""
     return [(layer + 1) % n == 0 for layer in range(layers)]
 
 

@@ -1,4 +1,4 @@
-"""Dense families that share Llama's code: Llama, Mistral, Qwen2, Qwen3, Phi-3, Granite, OLMo 2 and SmolLM3."""
+"""Dense families whose layers are built much as Llama's: Llama, Mistral, Qwen2, Qwen3, Phi-3, Granite, OLMo 2 and SmolLM3."""
 
 from typing import Any
 

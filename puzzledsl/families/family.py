@@ -71,7 +71,7 @@ SAME_IN_ALL = (
     *("attention_bias", "mlp_bias", "qk_norm", "qk_norm_whole", "norms", "sinks", "router_bias"),
     *("output_gate", "delta_maps", "shared_gate"),
 )
-"""Fields of a shape that a family's `literal` gives for a config.json, too."""
+"""Fields of a shape that a config.json takes from its family's `literal`, too, unless the family reads them from the file."""
 
 
 class Family(Record):

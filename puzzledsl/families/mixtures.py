@@ -1,4 +1,4 @@
-"""Families whose FFNs are mixtures of experts: gpt-oss, and Qwen3's."""
+"""gpt-oss and Qwen3-MoE, whose FFNs are mixtures of experts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""All families: the `FAMILY`, or the `FAMILIES`, of every module here that has one; and the shapes that they read.
+"""All families, from `FAMILY` or `FAMILIES` of the modules here; and the shapes of config.json files and of literals.
 
 A config.json describes a shape and a computation: rotary embeddings, activation, weights of chosen experts. A `shape(…)` literal
 gives sizes and rules for layers, and its family the rest.
@@ -49,7 +49,7 @@ def read_config(path: Path) -> Shape | None:
 
 
 def shape_of_config(content: Mapping[str, Any]) -> Shape:
-    """Return the shape that a config.json describes, a child's too. Raises BadConfig if no model can have it."""
+    """Return the shape that a config.json describes, a child's too. Raises BadConfig, also for a shape that no model can have."""
     if not is_child(content):
         return _shape_of_family(content, "model_type")
     base = _shape_of_family(base_content(content), "base_model_type")
@@ -259,7 +259,7 @@ def computation_of(family: Family, config: Config, shape: Shape) -> Computation:
 
 
 def _ropes(family: Family, config: Config, shape: Shape) -> Iterator[str]:
-    """Yield the scaling of each kind of layer, of a family that has rotary embeddings."""
+    """Yield the scaling of each kind of layer, after `PARTIAL` if only some dimensions turn; none without rotary embeddings."""
     if not family.literal.get("rope", True):
         return
     content = config.content

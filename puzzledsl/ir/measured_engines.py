@@ -165,4 +165,4 @@ LADDER: tuple[Rung, ...] = (
     Rung(_Q4_0, weighed=True, head="q4_0"),
     Rung(_IQ4_NL, weighed=True, head="iq4_nl"),
 )
-"""Files that a user would try, by size. `iq4_nl` takes 25 s to make, and an importance matrix halves its KL divergence."""
+"""Files a user would try, most bits first. `iq4_nl` takes 25 s to make, and an importance matrix halves its KL divergence."""

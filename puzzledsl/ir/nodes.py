@@ -3,7 +3,7 @@
 Frozen; its JSON is byte-identical for the same source.
 
 Guarantees to later stages: every name refers to something declared; every layer has at least one alternative a sub-block;
-every quantity is exact in base units (bytes, seconds, FLOP, tokens, or a plain number); expressions in searches are linear.
+every quantity is exact in base units (such as bytes, seconds, FLOP, tokens); expressions in searches are linear.
 Declarations are dictionaries keyed by name; `where` remembers the order of the source. What a search says is in
 `search_nodes`; its names, those of `hardware_nodes` and of `stage_nodes` are exported here, too.
 """

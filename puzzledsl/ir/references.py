@@ -95,7 +95,7 @@ def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
 
 
 def children_wanted(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Return the children without which there is no evaluation: those in full, and the untrained one that `of` came from."""
+    """Return the children without which there is no evaluation: the untrained one that `of` came from, `of`, those of `full`."""
     declaration = program.evals[evaluation]
     first = (search_behind(program, declaration.of), declaration.of)
     return tuple(dict.fromkeys((*first, *declaration.full)))
@@ -109,12 +109,12 @@ def children_evaluated(program: Program, evaluation: str) -> tuple[str, ...]:
 
 
 def evaluations_of(program: Program, child: str) -> list[str]:
-    """Return the evaluations that name a child, after `of` or in `full`: its card shows what they measured."""
+    """Return the evaluations that name a child, after `of` or in `full`."""
     return [name for name, e in program.evals.items() if child in (e.of, *e.full)]
 
 
 def mentioned_scores(search: Search) -> list[str]:
-    """Return the scores in a search's objective, requirements and preferences, in the order written; repeated as they are."""
+    """Return the scores in a search's objective, requirements and preferences, in the order written, repeats included."""
     return [term.score for term in terms_of(search) if isinstance(term, ScoreTerm)]
 
 

@@ -1,4 +1,4 @@
-"""Choice of the architecture in which a runtime runs a child, or every child of a space, and what it costs."""
+"""Choice of the architecture in which a runtime runs a child, or every child of a space, and what rewrites add."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 
 
 class Lack(Record):
-    """An alternative that an architecture lacks in some layers."""
+    """An alternative that an architecture lacks, or has only rewritten, in some layers."""
 
     sub_block: SubBlock
     alternative: Alternative
@@ -164,7 +164,7 @@ def engine_of(hardware: Hardware) -> Engine | None:
 
 
 def served_type(program: Program, space: str) -> str | None:
-    """Return the default type of weights where llama.cpp is measured with a space; None if that is no type, or several."""
+    """Return the default type of weights where llama.cpp is measured with a space; None if there is none, or several."""
     measured = (hardware.spec for _, hardware in measured_in(program, space))
     served = (spec for spec in measured if isinstance(spec, MeasuredHardware))
     found = {spec.dtype for spec in served if spec.engine == "llama_cpp"}

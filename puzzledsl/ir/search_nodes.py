@@ -47,7 +47,7 @@ class ParamsTerm(Frozen, kind="params"):
 
 
 class FactTerm(Frozen, kind="fact"):
-    """The sum over `layers` of a number of the chosen alternative: attention kv_heads, window, params; ffn width, params.
+    """The sum over `layers` of a number of the chosen alternative (see `facts.fact`), such as kv_heads or params.
 
     kv_heads and width are 0 for linear and noop; for `parent` they are the parent's.
     """

@@ -93,7 +93,7 @@ SCORE_METRICS: Mapping[Metric, Call] = {
 
 
 class ReplaceOne(Frozen, kind="replace_one"):
-    """Replaces one block of the parent at a time and compares (Puzzle, section 4.1)."""
+    """Replaces one sub-block or block of the parent at a time, and compares the outputs (Puzzle, section 4.1)."""
 
     metric: Metric = setting(
         "The measure of difference.",
@@ -133,7 +133,7 @@ class Score(Declaration):
 
 
 class Uptrain(Declaration):
-    """Global knowledge distillation of a search's best child. Weights of the three losses.
+    """Global knowledge distillation of a search's best child. `kld`, `cosine`, `lm`: weights of the losses.
 
     `micro_batch` None: as many as are reasonable. `dtype` None: bf16 where the device multiplies it faster, fp32 elsewhere.
     `fits_child`: the peak of `lr` is lowered for a child that is near its parent.
@@ -280,7 +280,7 @@ EXPORTS = {
 JUDGED_CHILDREN = 12
 """Children that a search with a requirement on a judged figure measures, unless its `refine` says another number."""
 _LEAST = Fraction(1, 1000)
-"""The lowest first guess, in nats: a requirement that nothing is lost has children to begin with."""
+"""The lowest first guess, in nats: even where nothing may be lost, there are children to begin with."""
 
 
 class JudgedFigure(Record):

@@ -1,4 +1,4 @@
-"""The cost table of a space on this machine: every distinct alternative is timed once, not once a layer.
+"""The cost table of a space on this machine: a time for every distinct alternative, not one for each layer.
 
 Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. In PyTorch, models whose layers
 hold random mixtures of the alternatives run beside the parent, and every sub-block is timed in them. One time per alternative is
@@ -57,7 +57,7 @@ from puzzledsl.plan.flop import FLOP_PER_BYTE
 def expected_times(
     shape: Shape, space: Space, workload: Workload, stored: Widths
 ) -> tuple[dict[Key, float], dict[Key, float]]:
-    """Return prior times of prefill and of a decode step, in bytes that could be read meanwhile: of alternatives and the rest."""
+    """Return prior times of prefill and of a decode step, as bytes read in them: of alternatives, and the fixed part or ends."""
     heads: dict[Key, float] = {FIXED: float(fixed_size(shape).params * stored.weight)}
     if space.ends is not None:
         ends = space.ends.by_name().items()
@@ -297,7 +297,7 @@ def measure_costs(
 
     `executor` provides the workers that measure, each with a processor of the same kind for itself; default: this process.
     `engines` makes the clocks of hardware with an engine. An interrupted run resumes from the files in `work`, which is removed
-    at the end. Raises DiagnosticError: an unknown device or dtype, a parent that cannot be loaded, an alternative that cannot be
+    at the end. Raises DiagnosticError: a device that is not here, a parent that cannot be loaded, an alternative that cannot be
     built, and those of an engine.
     """
     here = program.spaces[space]

@@ -135,7 +135,7 @@ def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alte
 
 
 def balanced(labels: Mapping[SubBlock, Iterable[str]], kinds: Sequence[int], seed: int) -> Arrangement:
-    """Return a random arrangement: each of `labels` equally often among the layers of its kind, or in turn by `seed` if many."""
+    """Return a random arrangement: each of `labels` equally often in layers of its kind; if too many, `seed` says which."""
     shuffle = random.Random(seed)
 
     def one(labels: Iterable[str]) -> tuple[str, ...]:

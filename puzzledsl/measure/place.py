@@ -61,7 +61,7 @@ class Place(Record):
     config: str
     """The parent's configuration, as JSON."""
     machine: str
-    """Processor, threads, and engine with its version."""
+    """Description of processor or GPU, threads, and engine with its version."""
     dtype: str
     stored: Widths
     memory_bytes: int
@@ -86,7 +86,7 @@ class Clock:
         self._timers: dict[Workload, Timer] = {}
 
     def kind(self) -> str:
-        """Describe the machine: processor, threads, torch version."""
+        """Describe the machine as `stopwatch.machine` does."""
         return machine(self._device)
 
     def place(self) -> Place:
@@ -132,7 +132,7 @@ class Clock:
 def batches_of(
     scenarios: Iterable[Scenario], shape: Shape, stored: Widths, memory_bytes: int, device: str
 ) -> dict[str, list[int]]:
-    """Return each scenario's batch sizes, ascending: the declared ones; of `auto` 1 and powers of two soon timed, if they fit.
+    """Return each scenario's batches, ascending: the declared ones; of `auto` 1, 2, 4, … within memory and AUTO_PREFILL_TOKENS.
 
     `device`: torch's type, such as `cuda`. Raises DiagnosticError (NoWorkload) if `auto` leaves no batch, not even 1.
     """

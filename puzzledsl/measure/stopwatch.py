@@ -145,16 +145,16 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def machine(device: torch.device) -> str:
-    """Describe the machine of a measurement: processor, threads, torch version."""
+    """Describe the machine of a measurement: the GPU, or the processor and torch's number of threads; torch's version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 CPU_SIZE, GPU_SIZE = 1024, 4096
-"""Rows of the square matrices."""
+"""Rows of the square matrices that the probe multiplies, on a CPU and on a GPU."""
 COPIED_NUMBERS = 1 << 24
-"""Float32 numbers of a copy: too many for a cache of one processor, and new memory each time."""
+"""Float32 numbers that the probe copies: too many for a cache of one processor, and new memory each time."""
 
 
 class Rates(Record):

@@ -84,7 +84,7 @@ def bytes_of(size: Size, stored: Widths) -> int:
 
 
 def write_in_place(cache: Cache) -> None:
-    """Make a filled cache write every next token to one place, the one after its last token. Recurrent states are unchanged."""
+    """Make a filled cache write each next token to one place, the one after its last token. Recurrent layers stay as they are."""
     for layer in cache.layers:
         if isinstance(layer, DynamicLayer) and layer.get_seq_length() and "update" not in layer.__dict__:
             held: Any = layer
@@ -162,7 +162,7 @@ def prefills(turns: int) -> int:
 
 
 def needs_prefill(scenarios: Iterable[Scenario], workload: Workload) -> bool:
-    """Return True unless only scenarios with traffic run the workload, above its smallest batch, which times prompts for all."""
+    """Return False if all scenarios of the workload have traffic and a smaller batch, whose prompts are timed for all batches."""
     return any(
         scenario.traffic is None or workload.batch <= min(scenario.batches, default=1)
         for scenario in scenarios

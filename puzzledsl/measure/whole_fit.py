@@ -1,9 +1,9 @@
 """Times of whole models -> one time per alternative and kind of layer: regularised least squares. Numbers in, numbers out.
 
 A model's time is the fixed part plus the sum of its sub-blocks' times. What slows the machine slows a model and the parent that
-is timed in turn with it, so a model's time here is the ratio of the two, times the parent's usual time. All models have as many
-sub-blocks, so these times cannot tell a constant in every sub-block from one in the fixed part. A Gaussian prior settles this and
-all else that they leave open: a time is in proportion to the work (Rasmussen & Williams 2006, section 2.1). Errors of the prior
+is timed in turn with it, so a model's time here is the ratio of the two, times the parent's usual time. All models have equally
+many sub-blocks, so these times cannot tell a constant in all sub-blocks from one in the fixed part. A Gaussian prior settles this
+and all else that is left open: a time is proportional to the work (Rasmussen & Williams 2006, section 2.1). Errors of the prior
 are correlated: all attentions, or all FFNs, or those in one storage type, may together take longer than their work says. A model
 with a large residual has a small weight (iteratively reweighted). A time that the fit makes negative is held at zero.
 

@@ -1,1 +1,1 @@
-"""Build child models from ModelDefinitions: transformers' own model with replaced modules, without a forward pass of our own."""
+"""Parents and children as models: transformers' own, with replaced modules in a child, and no forward pass of our own."""

@@ -29,7 +29,7 @@ from puzzledsl.models.transformers_private import with_own_modules
 class LayerRunner:
     """Runs layers of `model`, or others in their place, one at a time, without KV cache and padding.
 
-    Nothing of the model changes while layers run, so several threads may run them at once.
+    Several threads may run layers at once, after a first `layer_kwargs` for that shape of states; for a `paged` model, only one.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:

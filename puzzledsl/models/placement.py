@@ -1,7 +1,7 @@
 """Device and dtype of a parent on this machine, and the parent loaded there, whole or paged.
 
-A GPU is used where there is one, in bfloat16 if it has that: its float32 products take 15 times as long. Logits, losses and
-sums are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
+A GPU is used where there is one, mostly in bfloat16: its float32 products take 15 times as long. Logits and losses are float32
+all the same. A parent that does not fit is run with its weights read layer by layer.
 """
 
 import math
@@ -34,7 +34,7 @@ def paged_parent(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> tuple[PreTrainedModel, Pages]:
-    """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
+    """Return `load_parent`'s model with at most `room_bytes` of its weights in memory (one page at least), and its pages.
 
     A page is a layer, the embedding or the head. The final norm, and with `keep_head` the head, are always in memory, in addition
     to `room_bytes`. Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights (also later, if a file becomes

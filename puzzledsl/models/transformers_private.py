@@ -19,14 +19,14 @@ def attention_of(config: PreTrainedConfig) -> str | None:
 
 
 def supports_sdpa(model_class: type[Any]) -> bool:
-    """Return True if a model class supports SDPA attention. Publicly, asking for it elsewhere raises a ValueError like others."""
+    """Return True if a model class supports SDPA attention. Publicly, only a ValueError tells, and it has other causes, too."""
     return bool(model_class._supports_sdpa)
 
 
 def from_config(
     model_class: type[Any], config: PreTrainedConfig, attention: str, dtype: torch.dtype
 ) -> PreTrainedModel:
-    """Return a model of a class that no `AutoModel` knows; `AutoModelForCausalLM.from_config` takes registered ones."""
+    """Return a model of any class; the public `AutoModelForCausalLM.from_config` makes those of registered classes alone."""
     model: PreTrainedModel = model_class._from_config(config, attn_implementation=attention, dtype=dtype)
     return model
 

@@ -50,7 +50,7 @@ def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
 
 
 def parent_fingerprint(directory: Path) -> str:
-    """Digest of a checkpoint, fast for 140 GB: all small files; size and 256 evenly spaced chunks of each safetensors file."""
+    """Digest of a checkpoint, fast for 140 GB: whole config and tokenizer files; size and spaced chunks of safetensors files."""
     parts: dict[str, object] = {}
     for path in sorted(directory.glob("*")):
         if path.suffix == ".safetensors":
@@ -185,7 +185,7 @@ def record(build: BuildDir, stage: str, name: str, error: DiagnosticError) -> No
 
 
 def forget(build: BuildDir, stage: str, name: str) -> None:
-    """Remove a task's record of failure, if there is one, because the task is done or no longer declared."""
+    """Remove a task's record of failure, if there is one."""
     build.failure(stage, name).unlink(missing_ok=True)
 
 
@@ -241,7 +241,7 @@ class Context:
         return Stamps(self.build.root)
 
     def parent_directory(self, space: str, stage: str) -> Path:
-        """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError."""
+        """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError if there is none."""
         parent = self.program.parents[self.program.spaces[space].parent]
         source, span = parent.source, span_of(parent.where)
         if not isinstance(source, nodes.HfSource):

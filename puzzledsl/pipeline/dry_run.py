@@ -61,7 +61,7 @@ class TaskStatus:
     """One task, its state in a word, and the reason for a state other than `done`.
 
     `missing`: never finished; `stale`: inputs or files have changed, or a task before it is not done; `failed`: it failed
-    when last tried; `blocked`: its state is unknown, because something outside the build directory is missing.
+    when last tried; `blocked`: its state is unknown, because something outside the build directory cannot be read.
     """
 
     task: Task
@@ -121,7 +121,7 @@ LAYER_S = 0.4e-3
 SHARE_OF_PEAK = 0.8
 """Share of the speed of a large matrix product that a stage's products reach."""
 BANDWIDTH_BYTES_PER_S = 1e12
-"""Speed of a GPU's memory."""
+"""Speed that is assumed of a GPU's memory."""
 DEVICE = ("name", "count", "memory_bytes", "usable_bytes", "host_bytes", "dtype")
 """Fields of the device that the JSON of a dry run shows."""
 

@@ -1,4 +1,4 @@
-"""Diagnostics that occur only when a stage runs: an input is missing, locked or not made yet."""
+"""Diagnostics of the commands, beyond mistakes in a program: of files, disks, builds and parents, and of finished children."""
 
 from puzzledsl.base.diagnostics import Mistake
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.files import matching
 from puzzledsl.costs.flops import Workload, fixed_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.pipeline.context import Context
@@ -88,7 +89,7 @@ def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
 def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
     """Return the estimated tokens of `items` items (None: all) of each file that the globs `tasks` match, by bytes a line."""
     total = 0.0
-    for path in (p for pattern in tasks for p in base.glob(pattern)):
+    for path in (p for pattern in tasks for p in matching(base, pattern)):
         with path.open("rb") as file:
             lines = [len(line) for line in file]
         kept = len(lines) if items is None else min(items, len(lines))

@@ -94,7 +94,7 @@ def _cause(task: Task, lost: dict[Key, Key]) -> Key | None:
 
 
 def _ran(ctx: Context, task: Task, force: bool) -> bool:
-    """Run a task, stamp it and return True; return False if it is up to date. A failure is recorded until the task is done."""
+    """Run a task, stamp it and return True; return False if it is up to date. A failure of its own is kept until it is done."""
     try:
         given = task.inputs()
         stamp = None if force else ctx.stamps.read(task.stage, task.name)
@@ -187,7 +187,7 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
-    """Yield mistakes in the first documents of each text that is not tokenised yet, before the stage that reads it starts."""
+    """Yield mistakes in the first documents of each text that is not tokenised yet and that a task without a stamp reads."""
     from puzzledsl.data.counts import parts_of
     from puzzledsl.data.documents import Place
     from puzzledsl.data.streams import path_of, try_first
@@ -210,7 +210,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
-    """Yield each text that a task would find too short. Only short texts are tokenised, and their tokens are kept."""
+    """Yield each text that a task would find too short. Only texts that may be too short are tokenised; the tokens are kept."""
     from puzzledsl.data.errors import MixTooShort, NotEnoughText
     from puzzledsl.data.streams import token_rows
     from puzzledsl.models.families.load import load_tokenizer
@@ -280,8 +280,8 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
     """Run every stale task of the stages that `until` and `only` include. After a failure, only tasks that need it are left out.
 
     With `only`, the stage's inputs are used as they are, even if stale. `say` gets lines of progress. Raises DiagnosticError
-    before the first task if files are missing; TasksFailed at the end if tasks failed, or if a search has no solution and a
-    later declaration needs its child.
+    before the first task if `missing` finds problems; TasksFailed at the end if tasks failed or came to a `dead_end`,
+    for example an infeasible search whose child a later declaration needs.
     """
     before = holder_of(ctx.build.root)
     with locked(ctx), ctx.session():
@@ -336,7 +336,7 @@ def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) ->
 
 
 def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierResult:
-    """Return the points of one frontier, and write its CSV and picture. `force` as for `solved`."""
+    """Return the points of one frontier, and write them as JSON and CSV. `force` as for `solved`."""
     execute(ctx, [Frontier(ctx, name)], force=force)
     return ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
 
@@ -344,7 +344,7 @@ def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierR
 def regrets_of(
     ctx: Context, search: str, layer: int | None = None, sub_block: Site | None = None, *, time_s: float
 ) -> WhyResult | SearchResult:
-    """Return regrets of a layer and sub-block (None: of all), and margins if `layer` is None; the result without a solution."""
+    """Return regrets of a layer and sub-block (None: of all), and margins if `layer` is None. SearchResult: no solution."""
     from puzzledsl.search.sensitivity.why import why_search
 
     given, layers = inputs.ready_tables(ctx, search), None if layer is None else [layer]
@@ -361,12 +361,12 @@ def of_sub_block(result: WhyResult | SearchResult, sub_block: Site | None) -> Wh
 
 
 def is_follower() -> bool:
-    """Return True on nonzero ranks."""
+    """Return True if `torchrun` started this process with a rank other than 0."""
     return os.environ.get("RANK", "0") != "0"
 
 
 def join_trainings(ctx: Context) -> bool:
-    """Join every training that rank 0 announces, until it announces the end. Return False after a diagnostic; rank 0 shows it."""
+    """Join each training that rank 0 announces, to the end. False: after a diagnostic, which rank 0 shows; DiskFull is raised."""
     from puzzledsl.uptrain.ranks import announced, leave, ranks_of, wait_for_the_end
 
     try:

@@ -231,7 +231,7 @@ def healing_work(ctx: Context, search: str, layers: Sequence[tables.Assignment])
 
 
 def _refined_samples(ctx: Context) -> list[int]:
-    """Return the number of positions that each search with `refine` measures children on. No child is healed on this text."""
+    """Return the number of positions that each search with `refine` measures children on. No child is healed on those."""
     return [search.refine.samples for search in ctx.program.searches.values() if search.refine is not None]
 
 
@@ -280,7 +280,7 @@ def child_task(program: nodes.Program, model: str) -> Key:
 
 
 def has_child(ctx: Context, search: str) -> bool:
-    """Return True if a search's child is built: it is wanted, the parent has weights, and a BLD makes pieces.
+    """Return True if a search's child is to be built: it is wanted, the parent has weights, and a BLD makes pieces.
 
     A search that is not solved yet is expected to have a solution.
     """

@@ -60,8 +60,8 @@ class Holder(Frozen):
 def locked(ctx: Context, *, needed: bool = True) -> Iterator[bool]:
     """Lock the build directory for this process and yield True.
 
-    If another process has locked it: with `needed`, raise DiagnosticError; without, yield False, and only read from it.
-    Raises DiagnosticError if the disk is full.
+    If another process has locked it: with `needed`, raise DiagnosticError; without, yield False: the caller may only read.
+    Raises DiagnosticError, too, if the disk is full or the path is refused.
     """
     with disk_errors(ctx.build.root):
         make_directory(ctx.build.root)
@@ -112,7 +112,7 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy: an OSError
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn any library's failed write into DiskFull. The message names `root` if the error names no file."""
+    """Turn any library's I/O error that `refusal` finds into a DiagnosticError. It names `root` if the error names no file."""
     try:
         yield
     except DiagnosticError:
@@ -125,7 +125,7 @@ def disk_errors(root: Path) -> Iterator[None]:
 
 
 def problem_of(found: tuple[str | None, str], otherwise: object) -> Diagnostic:
-    """Return the diagnostic of what `refusal` found. `otherwise`: the path it names if the error names no file."""
+    """Return CannotList for an unreadable directory, else DiskFull. `found`: by `refusal`; `otherwise`: stands for no file."""
     path, reason = found
     if path is not None and os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         return CannotList(None, path=path, reason=reason)
@@ -133,7 +133,7 @@ def problem_of(found: tuple[str | None, str], otherwise: object) -> Diagnostic:
 
 
 def refusal(error: BaseException) -> tuple[str | None, str] | None:
-    """Return the file (None if unknown) and the operating system's reason of a failed write; None for another error."""
+    """Return file (None if unknown) and reason of an I/O error: a full disk, or a path refused or unusable. None for others."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (*REFUSALS, *NO_PLACE):
@@ -308,7 +308,7 @@ class Reporter(Progress):
         self._append(event, fields)
 
     def say(self, text: str) -> None:
-        """Print a line above the bar, on stderr."""
+        """Finish the bar, and print a line on stderr."""
         self._finish()
         self._said = time.monotonic()
         self._console.print(text, highlight=False, soft_wrap=True)

@@ -79,7 +79,7 @@ class Task(ABC):
 
     @property
     def parent_digest(self) -> str:
-        """Digest of the space's parent. Raises DiagnosticError if it is not there."""
+        """Digest of the space's parent. Raises DiagnosticError if it is not there or cannot be read."""
         return self.ctx.fingerprint(self.space, self.stage)
 
     @property
@@ -175,7 +175,7 @@ class Task(ABC):
 
 
 class DeclaredTask(Task, Generic[Declared]):
-    """A task of each declaration of `kind`, which belongs to a space."""
+    """A task of one declaration of `kind`. Such declarations belong to a space."""
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, Declared]:

@@ -13,8 +13,8 @@ In float64, in all:
 
     least squares               2 n^3 / 3 + 4 n^2 hidden of a map with n inputs; before it 2 n F hidden, of F channels
     elimination of channels     2 F^3 for the inverse, F^3 for its updates
-    rounding with compensation  2 (4/3 n^3 + n m (n + 256)) of a map with n inputs and m outputs, and 5e6 a column, which is
-                                what a step of the loop over columns takes beside its products
+    rounding with compensation  2 (4/3 n^3 + n m (n + 64) + 5e6 n) of a map with n inputs and m outputs; 5e6 are what a step
+                                of the loop over columns takes beside its products
 
 Factorisations reach half the speed of products, so they count twice. Elimination and the sums of Gram matrices move large
 matrices besides (`moved`): elimination F^3 / 3 numbers over the block that a round removes, each five times read and written.
@@ -50,7 +50,7 @@ CURVED_SHARE = Fraction(3, 4)
 
 
 def is_refined(job: BldJob) -> bool:
-    """Return True for a piece initialised by least squares that more maps than its last can improve."""
+    """Return True for a piece that least squares initialise and that fitting its other maps, not only the last, can improve."""
     made = [a for a in (job.attention, job.ffn) if a is not None and a.trainable]
     pairs = zip(made, job.init.split("+"), strict=True)
     return any(a.refined and init == "least_squares" for a, init in pairs)

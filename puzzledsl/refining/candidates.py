@@ -100,7 +100,7 @@ class Candidates:
         return next((self.solution(each.layers, each.batches) for each in found), None)
 
     def ranked(self, count: int) -> list[Solution]:
-        """Return the first `count` answers of the search by the original scores, each apart from those before."""
+        """Return the first answers of the search by the original scores, at most `count`, each apart from those before."""
         search = self._search.model_copy(update={"solutions": count})
         found = self._solved(search, self._program.scores, self._scores).solutions
         checked = (self.solution(each.layers, each.batches) for each in found)
@@ -124,7 +124,7 @@ Origin = Literal["optimum", "model", "drawn"]
 SPREAD = 0.25
 """Standard deviation of draws as a fraction of the posterior's."""
 TURN = 3
-"""Every TURN-th proposal is the optimum of the refitted scores; the others are drawn."""
+"""Every TURN-th proposal is the optimum of the refitted scores if that is new; the others are drawn."""
 TRIES = 20
 """After this many draws in a row without a new child, the search's own next answer is proposed."""
 

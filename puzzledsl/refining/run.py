@@ -2,8 +2,8 @@
 
 The search proves the optimum of a sum of scores, but a child's real loss is not a sum. Here whole children are assembled, healed
 and measured on the score's text, behind the blocks that the pieces were trained on, and each measured loss informs the next
-proposal. Every child is verified to meet every requirement. The result is the best that was measured; it is not proven optimal.
-Bounds of a frontier are close together, so a child measured at one of them often meets others, too, and may be their best.
+proposal. Every child is verified to meet all requirements but judged ones. The result is the best that was measured; it is not
+proven optimal. Bounds of a frontier are close: a child measured at one often meets others, too, and may be their best.
 
 Where requirements are on measured quality, each search finds the child that serves the goal best among those whose refitted sum
 is at most t. Measured children refit the sum, and t moves between the largest sum that met the requirements and the smallest that

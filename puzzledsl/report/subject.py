@@ -208,7 +208,7 @@ class Subject:
         return next((m.texts for m in evaluation.models if m.model == model), {})
 
     def timing(self, evaluation: Evaluation, scenario: str) -> dict[str, Figure]:
-        """Return the figures of the first child with measured times in a scenario. Training changes no times."""
+        """Return the figures of the first child with measured times in a scenario, else none. Training changes no times."""
         for name in self.children(evaluation):
             figures = self.figures(evaluation, name)
             if any(key.startswith(scenario + ".") for key in figures):

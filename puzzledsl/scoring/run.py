@@ -267,7 +267,7 @@ def scored(inputs: ScoreInputs) -> tuple[Tensor, Tensor | None]:
 
 
 def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:
-    """Return blocks [N, S] of the healing text: `healed` tokens, at least two blocks. Raises DiagnosticError without them."""
+    """Return blocks [N, S] of the healing text: `healed` tokens or fewer. Raises DiagnosticError for less than two blocks."""
     bld, score = inputs.bld, inputs.declaration
     wanted = bld.model_copy(update={"heal_tokens": max(healed, 2 * bld.context)})
     given = (inputs.base, inputs.tokenizer, inputs.build.tokens, inputs.progress)

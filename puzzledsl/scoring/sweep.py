@@ -1,9 +1,9 @@
 """Measure all replacements in one pass up a model: each branches off at its own layer and runs only the layers above it.
 
-A run of dropped layers takes the input of its first layer and continues at the layer after its last. Replacements of one layer
-are one unit if the scored tokens are few, as are runs that end below one layer; a unit does not depend on what is cached or on
-the number of workers. In a parent whose weights are read layer by layer, all units that have branched off pass a layer together,
-right when the parent's own stream does; if their hidden states exceed a share of memory, they are brought to the top first.
+A run of dropped layers takes the input of its first layer and continues at the layer after its last. Without healing,
+replacements of one layer are one unit if the scored tokens are few, as are runs that end below one layer, whatever is cached. If
+weights are read layer by layer, all units that have branched off then pass a layer together, right when the parent's own stream
+does; if their hidden states exceed a share of memory, they are brought to the top first. With healing, a unit has one member.
 
 Scores after healing are losses after the layer above the replacement is fitted to its new input. Children are healed before use
 (`puzzledsl.child.healing`), so the loss that counts is the one that healing cannot undo. The first layer above a change undoes
@@ -12,7 +12,7 @@ single replacement is healed up to the layer above it: the last maps of sub-bloc
 sub-block is dropped, are refitted. A piece that still connects the points that it was trained for is not refitted. Layers further
 up run unchanged.
 
-Shapes: B sequences, S positions, H hidden, P scored positions.
+Shapes: B sequences, S positions, H hidden. A group is a batch of scored sequences, [B, S].
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +98,7 @@ Flight = tuple[Unit, list[Any]]
 
 
 class Sweep:
-    """One pass up the layers of a model, from which every replacement branches off to be measured."""
+    """One pass up the layers of a model, from which every replacement branches off. `open` comes before `measuring`."""
 
     def __init__(
         self, runner: LayerRunner, measure: Measure, model: PreTrainedModel, library: Library
@@ -237,7 +237,7 @@ class HealedReplacement:
 
     @classmethod
     def of(cls, scored: Scored, layers: int, without: Absent) -> Self:
-        """Make the child of a replacement or run in a parent with `layers` layers, which lack some sub-blocks."""
+        """Make the child of a replacement or run in a parent with `layers` layers, which lack the sub-blocks `without`."""
         child = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * layers
         match scored:
             case Run():

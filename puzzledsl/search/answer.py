@@ -21,7 +21,7 @@ MAX_ROUNDING_CUTS = 100
 
 
 def several(problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
-    """Return up to `number` answers, best first, two at least `apart` layers apart; one without layers ends unproven ones."""
+    """Return up to `number` answers, best first, at least `apart` layers apart; one without layers if time ends or none exist."""
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
@@ -35,7 +35,7 @@ def several(problems: Problems, number: int, apart: int, effort: Effort) -> list
 
 
 def best_meeting_all(problems: Problems, effort: Effort, floors: Floors | None = None) -> Found:
-    """Return the best answer that meets every requirement exactly; without layers if MAX_ROUNDING_CUTS tries find none."""
+    """Return the best answer that meets every requirement exactly; without layers if none is found in MAX_ROUNDING_CUTS tries."""
     known, tables = {} if floors is None else floors, problems.tables
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, known)
@@ -65,7 +65,7 @@ def solution_of(tables: Tables, layers: Layers, batches: dict[str, int]) -> Solu
 
 
 def result_of(tables: Tables, found: Sequence[Found], gap: float) -> SearchResult:
-    """Return a search's result from its answers, best first. `gap`: the accepted one. Raises RuntimeError if one is wrong."""
+    """Return a search's result from its answers, best first. `gap`: accepted. Raises RuntimeError if an answer is wrong."""
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     result = SearchResult(
@@ -121,7 +121,7 @@ class RequirementFigures:
 
 @dataclass(frozen=True, slots=True)
 class ChildFigures:
-    """A child evaluated at its batches. `fits`: each `auto` batch is the largest that fits into memory; False if none does."""
+    """A child at its batches. `fits`: False if one at `auto` is not the largest that fits, or one of traffic not its own."""
 
     layers: tuple[Assignment, ...]
     batches: dict[str, int]
@@ -132,7 +132,7 @@ class ChildFigures:
 
     @property
     def feasible(self) -> bool:
-        """True if the child fits into memory and meets every requirement."""
+        """True if the child's batches fit (`fits`) and it meets every requirement."""
         return self.fits and all(requirement.holds for requirement in self.requirements)
 
 
@@ -173,7 +173,7 @@ def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | N
 
 
 def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield batches that a child may have, `first`'s before others. `auto`: the largest that fits; no yield if none does."""
+    """Yield batches a child may have, `first`'s before others; at `auto` or under traffic its own alone, nothing if none fits."""
     choices: list[list[int]] = []
     for name in tables.scenarios:
         if tables.at(name, first[name]).is_own:

@@ -1,4 +1,4 @@
-"""Branch and bound over boxes of batches (Land & Doig 1960): best answers, with preferences, and several diverse ones.
+"""Branch and bound over boxes of batches (Land & Doig 1960): the best answer, by objective and preferences.
 
 The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned.
 """
@@ -18,7 +18,7 @@ from puzzledsl.search.problem.problem import Problems, without_larger
 
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
-FEW_LABELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
+FEW_LABELS, LITTLE_WORK = 50_000, 0.1  # labels, CP-SAT seconds of a first try, if batches are intervals
 MORE = 8  # growth of the effort from one try to the next
 SOME = 2  # columns per layer up to which a box is solved at once
 NARROW = 16  # a box is narrow, so that its relaxation is tight, if its batches differ by at most 1/16
@@ -126,7 +126,7 @@ class _Search:
         heapq.heappush(self.queue, entry)
 
     def solve(self, entry: Entry) -> None:
-        """Solve a single box exactly. If others wait and it takes long, postpone it and later continue with more effort."""
+        """Solve a single box exactly. Where batches are intervals, one that takes long waits, and continues with more effort."""
         problem, effort = entry.problem, self.effort
         if not all(box.is_single for box in self.problems.boxes):
             effort = _short(effort, entry.tries)

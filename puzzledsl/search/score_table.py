@@ -155,7 +155,7 @@ class _Reader:
         return None
 
     def is_known(self, line: Line, site: Site, name: str) -> bool:
-        """True if a site may have an alternative, in the space or outside; else report the mistake and return False."""
+        """True if a name is empty, or of an alternative that the site may have, in the space or not; else report the mistake."""
         known = self.names[site]
         if not name or name in known or is_canonical(name, site):
             return True

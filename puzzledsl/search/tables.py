@@ -59,7 +59,7 @@ class Tables:
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
     profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # scenarios that may run at any batch
-    runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)  # by score, those measured
+    runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)  # by score: those of dropped layers
 
     @property
     def layers(self) -> tuple[nodes.LayerChoice, ...]:
@@ -115,7 +115,7 @@ class Tables:
     def fitting(self, scenario: str, low: int, high: int) -> tuple[int | None, Sequence[int]]:
         """Return (batch or None, others): a model whose own batch is from `low` to `high` fits at `batch`, not at `others`.
 
-        On a profile no larger batch fits if the next does not. Traffic that n sustain, n + 1 do; if none do, the largest runs.
+        A profile's batch fits only if smaller ones do. Batches above one that sustains traffic do; if none do, the largest runs.
         """
         batches = self.candidates(scenario)
         if self.is_traffic(scenario):

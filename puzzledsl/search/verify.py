@@ -1,4 +1,4 @@
-"""Independent verification of a solution, in exact fractions from the tables. It shares only data types with the solver.
+"""Independent verification of a solution, in exact fractions from the tables. It uses nothing else of `puzzledsl.search`.
 
 The evaluation of a child is from the definitions of docs/language.md and deliberately naive: one fraction for each term, layer by
 layer. The solver has its own (`search.problem.metrics`).
@@ -365,7 +365,7 @@ def verify(
     solution: Solution,
     claimed: Fraction | None = None,
 ) -> list[Violation]:
-    """Return all mistakes in a solution: choices outside the space, violated requirements, metrics that differ from the tables.
+    """Return the mistakes in a solution: choices outside the space, violated requirements, metrics that differ from the tables.
 
     Empty if it is right. `claimed`: the objective's value by the solver's integer sum, None if its integers are rounded. The
     tables must be complete.

@@ -210,7 +210,7 @@ _ENDINGS = ("", " then 0 else 0", " else 0", " { }")
 
 @dataclass(slots=True)
 class Written:
-    """Text before the cursor without the word there: `touching` is that word, `statement` the tokens of the current statement."""
+    """The text in front of the word at the cursor. `touching`: the token that ends there; `statement`: tokens of the last one."""
 
     text: str
     touching: Token | None
@@ -219,7 +219,7 @@ class Written:
 
     @property
     def last(self) -> Token | None:
-        """The token before the word."""
+        """The last token of the statement; None if it has none yet."""
         return self.statement[-1] if self.statement else None
 
     def gap(self, document: Document, *endings: str) -> Gap | None:

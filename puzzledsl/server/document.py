@@ -228,7 +228,7 @@ class Project:
         return {d.key: d.source for d in (*self.documents.values(), first)}
 
     def document(self, path: Path) -> Document | None:
-        """Return the open text of a file, or its text on disk; None if it cannot be read."""
+        """Return the open text of a file, or its text on disk; None if it cannot be read or is too large."""
         key = key_of(path)
         for document in self.documents.values():
             if document.key == key:
@@ -247,7 +247,7 @@ class Project:
         return known or uris.from_fs_path(str(Path(os.path.abspath(path)))) or path.as_uri()
 
     def programs(self) -> Iterator[Document]:
-        """Yield every open text, then every other `.pzl` file of the workspace, in a fixed order."""
+        """Yield every open text, then in a fixed order up to MAX_FILES other `.pzl` files of the workspace."""
         seen = set()
         for document in list(self.documents.values()):
             seen.add(document.key)

@@ -1,4 +1,4 @@
-"""Incremental parsing for an editor: each declaration is parsed alone and cached, so that an edit parses one again."""
+"""Incremental parsing for an editor: each declaration is parsed alone and cached, so that few are parsed again."""
 
 import re
 from functools import lru_cache
@@ -17,7 +17,7 @@ Read = tuple[tuple[tree.Item, ...], tuple[Diagnostic, ...]]
 
 
 def parse_parts(text: str, file: str, sink: Sink) -> tree.Module:
-    """Return what `syntax.parse.parse` does, but parse only the declarations that changed since the last call."""
+    """Return what `syntax.parse.parse` does, but take unchanged declarations from a cache, except near mistakes."""
     module, mistakes = _parsed(text, file)
     for mistake in mistakes:
         sink.add(mistake)

@@ -87,7 +87,7 @@ def place(document: Document, span: Span) -> types.Location | None:
 
 
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
-    """Return code actions: fixes of problems in the range `wanted`, and one for all safe fixes. `only`: requested kinds."""
+    """Return code actions: fixes of problems in the range `wanted`, and one for several safe fixes. `only`: requested kinds."""
     kinds, file = types.CodeActionKind, str(document.path)
     found: list[types.CodeAction] = []
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]

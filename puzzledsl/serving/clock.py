@@ -193,7 +193,7 @@ class Bed(Record):
 
     @contextmanager
     def load(self, path: Path, workload: Workload, shape: Shape, what: str) -> Iterator[Session]:
-        """Load a model of `prepare`, with room for the KV cache of `shape`; for llama.cpp into huge pages if the system has some.
+        """Load a model that `prepare` wrote, with room for the KV cache of `shape`; of llama.cpp into huge pages if there are.
 
         `what`: its name in messages. Raises DiagnosticError: EngineFailed, also for sessions that fail inside the context.
         """

@@ -1,8 +1,8 @@
 """The ladder of an engine: files that its own quantiser makes of the parent, measured beside a child as the child is.
 
-Each file is made, timed in turn with the child, read back and compared with the parent on the texts of an evaluation, and
-removed. Quality is that of the weights in the file, as for a child. The two files next to the child in speed are made once more
-to answer a third of its tasks' questions.
+Each file is made, timed in turn with the child, read back and compared with the parent on the texts of an evaluation. Quality is
+that of the weights in the file, as for a child. Of the files made so far, at most two stay, those next to the child in speed;
+the last to stay also answer a third of the questions of the evaluation's tasks.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ CLOSE = 0.1
 ASKED = 3
 """A file answers the first of each task's questions, one in so many: it is there for comparison, and answers take time."""
 FILE_TOKENS = 1024
-"""Tokens that are read in the time in which a file is made, read back and loaded: 7 s beside 6 s (SmolLM2, one core, q4_0)."""
+"""Tokens that are read in about the time in which a file is made, read back and loaded: 6 to 7 s (SmolLM2, one core, q4_0)."""
 
 
 def seconds_of(speed: Speed, timed: Timed) -> float:
@@ -93,7 +93,7 @@ class LadderMeter(Record):
     progress: Progress
 
     def effort(self, plan: Plan) -> tuple[int, float]:
-        """Return the number of units of all files, with the tasks of two, and their work; zeros if no such engine is timed."""
+        """Return the size and work of all files' units, with the tasks of two files; zeros if no timed engine has a ladder."""
         return self.effort_asked(_asked(plan))
 
     def effort_asked(self, plan: Plan) -> tuple[int, float]:
@@ -121,7 +121,7 @@ class LadderMeter(Record):
         return [self._unit(rung, "task", task.name, len(task.items)) for task in plan.tasks]
 
     def _unit(self, rung: Rung, kind: Kind, of: str, size: int) -> Unit:
-        """Return a unit by the parent's directory: the file's weights have one of their own only while they are measured."""
+        """Return a unit with the parent's directory: a file's weights have one of their own only while they are measured."""
         return Unit(rung.name, self.parent_dir, kind, of, size)
 
     def __call__(
@@ -184,7 +184,7 @@ class _Climb(Record):
                 except DiagnosticError as error:
                     if not all(problem.kind == RecipeFailed for problem in error.diagnostics):
                         raise
-            nearest = self._nearest(found, timed)  # their files are read once more
+            nearest = self._nearest(found, timed)  # their files may be read once more
             for other in {*LADDER} - {*nearest}:
                 self._path(other).unlink(missing_ok=True)
         for rung in self._nearest(found, timed):
@@ -192,7 +192,7 @@ class _Climb(Record):
         return found
 
     def _measured(self, rung: Rung, timed: Sequence[Timed]) -> dict[Unit, Found]:
-        """Return times and texts of a file."""
+        """Return a file's times, and its figures on texts."""
         units = self.meter.of_file(self.plan, rung, timed)
         found, part = self._begun(rung, units, made=True)
         if len(found) < len(units):

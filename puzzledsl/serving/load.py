@@ -62,7 +62,7 @@ FIRST_TOKEN, TOKENS = 100, 1000
 
 
 class LoadFailed(Exception):
-    """A server did not start, or did not answer in time. The message is the reason."""
+    """A server did not start, or a request failed or was not answered in time. The message is the reason."""
 
 
 def server_command(engine: str) -> str | None:
@@ -91,7 +91,7 @@ class Server(Record):
     cores: frozenset[int] = frozenset()
 
     def serve(self, requests: Sequence[Request], seconds: float) -> list[Latency]:
-        """Send requests when they arrive. Return their latencies. Raises LoadFailed: one is not answered within `seconds`."""
+        """Send requests when they arrive; return latencies. Raises LoadFailed: one fails, or is unanswered after `seconds`."""
         found: dict[int, Latency] = {}
         reasons: list[str] = []
         begun = time.monotonic()
@@ -291,8 +291,8 @@ class LoadBench(Record):
     ) -> dict[str, tables.LoadCheck]:
         """Return by search how parent and child are served, at shares of the rate that each is predicted to sustain.
 
-        Models of llama.cpp take turns, so that all meet the same state of the machine; those of an engine that takes all memory
-        run one after the other. Finished runs are kept in `work` until all are. Raises LoadFailed,
+        Models of llama.cpp take turns, so that all meet the same state of the machine; those of other engines, which may take
+        all memory, one after the other. Finished runs are kept in `work` until all are. Raises LoadFailed,
         DiagnosticError.
         """
         parent = [tables.PARENT] * len(tables.layers_of_child(next(iter(self.children.values()))))

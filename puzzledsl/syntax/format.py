@@ -1,12 +1,11 @@
 """The formatter: one layout for programs. It changes blanks and line breaks only; every word and comment stays.
 
-There is one exception: a line break that it adds between two statements replaces their comma.
-
-It works on the tokens, not on the syntax tree, so that it can format a file that does not parse yet, and keeps comments. The
-author's line breaks stay. Indentation, blanks within a line and columns of comments depend only on the tokens and the line
-breaks, not on the blanks that were there. So formatting is idempotent. A line that is too long is broken at the outermost
-place that fits: a body between its statements, a choice before each `|`, a requirement before `because`, `implies`, `or` and
-`and`, a call behind the last comma that fits. A line without such a place, such as a long string, stays as it is.
+There is one exception: a line break that it adds between two statements replaces their comma. It works on the tokens, not on the
+syntax tree, so that it can format a file that does not parse yet, and keeps comments. The author's line breaks stay, but of blank
+lines in a row only one, and none at the ends of a file or body. Indentation, blanks within a line and columns of comments depend
+only on the tokens and the line breaks, not on the blanks that were there. So formatting is idempotent. A line that is too long is
+broken at the outermost place that fits: a body between its statements, a choice before each `|`, a requirement before `because`,
+`implies`, `or` and `and`, a call behind the last comma that fits. A line without such a place, such as a long string, stays.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
 
 
 def format_source(text: str) -> str:
-    """Return the formatted text, which ends with one newline. A text with lexical mistakes, or a too large one, is unchanged."""
+    """Return the formatted text; unchanged if it is too large, has lexical mistakes, or new blanks would change its tokens."""
     source = normalise(text)
     tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):

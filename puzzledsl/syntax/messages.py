@@ -33,7 +33,7 @@ Help = tuple[str, tuple[Fix, ...]]
 
 
 class Place(Record):
-    """An unexpected token, the tokens before and behind it, and the kinds `expected`. `before`: the last one but newlines."""
+    """An unexpected token, those around it, and the kinds `expected`. `before`: the last in front that is no newline."""
 
     token: Token
     before: Token | None
@@ -57,7 +57,7 @@ class Place(Record):
         return (Fix.replace(self.where if first is None else span_of(first, self.file).to(self.where), text),)
 
     def statement(self) -> Sequence[Token]:
-        """Return the tokens of the statement in front of the unexpected one."""
+        """Return the tokens in front of the unexpected one that belong to the same statement."""
         ends = [i for i, token in enumerate(self.front) if token.type in ("_NL", "LBRACE", "RBRACE")]
         return self.front[ends[-1] + 1 :] if ends else self.front
 
@@ -85,7 +85,7 @@ def unexpected(place: Place) -> Diagnostic:
 
 
 def found(token: Token) -> str:
-    """Return a token for a message: its kind and its text, such as name `x`."""
+    """Return a token for a message: its kind and its text, such as name `x`; of a string or newline the kind alone."""
     if token.type in ("STRING", "_NL"):
         return "string" if token.type == "STRING" else "end of line"
     kind = {"NAME": "name ", "QUANTITY": "number "}.get(token.type, "keyword " if token.isalpha() else "")
@@ -144,7 +144,7 @@ _LAYERS_OF = "layers are selected in square brackets: `layers[2..9]`"
 
 
 def _word(place: Place) -> Help | None:
-    """Return help and fixes for `elif`, `128 to 1024`, `a == 3` as a setting, and `a is same as b`; None for others."""
+    """Return help and fixes for words of _INSTEAD and pairs of _BOTH, such as `elif` and `a is same as b`; None for others."""
     kind, help, meant = _INSTEAD.get(place.token, ("", "", ""))
     if kind in place.expected:
         return help, place.fix(None, meant)
@@ -192,7 +192,7 @@ def _condition(place: Place) -> Help | None:
 
 
 def _layers(place: Place) -> Help | None:
-    """Return help and fixes for `layers[*]`, `layers(2..9)`, `layers[2...9]` and `layers[1] is layers[0]`; None for others."""
+    """Return help and fixes for `layers[*]`, `layers(2..9)`, `2...9`, `a is layers[0]` and `a not same as b`; None for others."""
     token, before = place.token, place.before
     match token.type:
         case "STAR" if place.kind_before == "LSQB" and "RANGE" in place.expected:
@@ -219,7 +219,7 @@ def _layers(place: Place) -> Help | None:
 
 
 def _equals(place: Place) -> Help | None:
-    """Return help and fixes for `require a = 3` and `score kl = pieces = replace_one(…)`; None for others."""
+    """Return help and fixes for `=` behind a value, `require a = 3` or `score kl = pieces = replace_one(…)`; None for others."""
     if place.token.type != "EQUAL" or "CMP" not in place.expected:
         return None
     statement = place.statement()

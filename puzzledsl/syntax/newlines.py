@@ -1,8 +1,8 @@
 """The step between lexer and grammar: decide which newlines end a statement, and balance the brackets.
 
-A newline ends a statement except inside ( ) [ ], after an operator, and before a line that begins with one. In the output, every
-( and [ is closed within its statement: a missing closer is reported once and inserted, a superfluous one is reported and removed.
-The parser therefore never sees a bracket mistake, and an open bracket cannot swallow the rest of the file.
+A newline ends a statement except inside ( ) [ ], behind CONTINUES_AFTER (operators, `,`) and before CONTINUES_BEFORE (operators,
+`{`). In the output, every ( and [ is closed within its statement: a missing closer is reported once and inserted, a superfluous
+one removed. So the parser never sees a bracket mistake, and an open bracket cannot swallow the rest of the file.
 """
 
 import re
@@ -165,7 +165,7 @@ class _Layout:
             self.cut = None
 
     def inside(self, token: Token, declaration: bool) -> Token:
-        """Return a token, met in brackets, that cannot stand there: close them first; `=` of `name = x` becomes `:`."""
+        """Return a token that cannot stand in brackets, after closing them; for `=` of an argument `name = x`, return `:`."""
         before = [t.type for t in self.out[-2:]]
         named = self.opened[-1].type == "LPAR" and before in (["LPAR", "NAME"], ["COMMA", "NAME"])
         if token.type == "EQUAL" and named:

@@ -74,7 +74,7 @@ def lex(text: str, most: int | None = None) -> list[Token]:
 
 @dataclass(slots=True)
 class Words:
-    """The tokens of a file, its doc comments, and the lines with lexical mistakes."""
+    """The tokens of a file, its doc comments, and its `tainted` lines: those with a reported mistake, which may cause others."""
 
     tokens: list[Token]
     docs: list[Token]

@@ -1,4 +1,4 @@
-"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, drop the others and comments."""
+"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, drop the others and plain comments."""
 
 import re
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ LOOKALIKES = {**dict.fromkeys("“”‘’'`", '"'), "–": "-", "&": "and", "^
 
 
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
-    """Return the words of a file without comments; report lexical mistakes, and repair them if the intention is clear."""
+    """Return a file's words, and apart its doc comments; report lexical mistakes, and repair them if the intention is clear."""
     reader = _Reader([t for t in tokens if t.type != "COMMENT"], text, Words([], [], file), sink)
     reader.run()
     return reader.words
@@ -194,7 +194,7 @@ class _Reader:
         return False
 
     def block_comment(self, token: Token) -> None:
-        """Report `/* … */` and skip its content. The fix writes `#` before each line; none if code follows the comment."""
+        """Report `/* … */` and skip its content. The fix writes `#` before each line; none if no `*/` or code follows."""
         start, text = token.start_pos, self.text
         stop = text.find("*/", start + 2)
         end = stop + 2 if stop >= 0 else len(text)

@@ -1,8 +1,8 @@
-"""Tensors of a causal language model that distillation needs, and its losses, which never hold two full tensors of logits.
+"""Tensors of a causal language model that distillation needs, and its losses, which make logits of one chunk at a time.
 
-Of quantised matrices, which lie on grids, the scales are trained and the codes stay. Logits and losses are float32.
+Of quantised matrices, which lie on grids, the scales may be trained; the codes stay. Logits and losses are float32.
 
-Shape legend: B sequences, T tokens of each, N = B * T positions, C positions of a chunk, H hidden size, V vocabulary, L layers.
+Shape legend: B sequences, T tokens of each, N = B * T positions, M that count, C of a chunk, H hidden, V vocabulary, L layers.
 """
 
 from collections.abc import Callable, Iterator, Sequence

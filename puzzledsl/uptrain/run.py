@@ -245,9 +245,9 @@ class UptrainInputs(Record):
 def run_uptrain(inputs: UptrainInputs) -> None:
     """Train the child against its parent by global knowledge distillation (Puzzle, section 3).
 
-    The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
-    trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
-    five times since), so they are never worse there than the child that came in; with `keep = last` they are those after the
+    The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights but quantised
+    ones are trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and up
+    to five times since), so they are never worse there than the child that came in; with `keep = last` they are those after the
     last step, even if these are worse.
 
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
@@ -341,7 +341,7 @@ def blocks_wanted(declaration: Uptrain) -> int:
 
 
 def heldout_blocks(declaration: Uptrain) -> int:
-    """Blocks kept apart from training; they come first, so that they do not depend on the budget's size."""
+    """Blocks kept apart from training; they come first, so that a larger budget keeps those of a smaller one."""
     wanted = min(declaration.tokens // HELDOUT_SHARE, HELDOUT_TOKENS) // declaration.context
     return max(HELDOUT_BLOCKS, wanted)
 

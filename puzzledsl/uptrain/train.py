@@ -58,7 +58,7 @@ def micro_batches(ids_GT: Tensor, learned_GT: Tensor | None, micro: int, ranks: 
 MAX_GRAD_NORM = 1.0
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 EVALUATIONS, EVALUATION_STEPS = 5, 4
-"""Held-out evaluations after the one at the start, at least so many steps apart."""
+"""Most held-out evaluations after the one at the start, and the least number of steps between them. There is one at the end."""
 RATE_PER_NAT = 5e-4
 """Peak learning rate for each nat of the child's KL at the start. Steps as large as a far child needs drive a near one away."""
 FORWARDS_A_STEP = 4

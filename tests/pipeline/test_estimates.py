@@ -16,6 +16,7 @@ from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, DryRun, Estimator, dry_run, statuses
+from puzzledsl.pipeline.estimates import item_tokens
 from puzzledsl.pipeline.process import Reporter
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.commands import said
@@ -48,6 +49,7 @@ def tiny(tmp_path: Path, known_rates: Rates) -> Context:
 
 def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
     found = dry_run(tiny, None, None)
+    assert item_tokens(tiny.base, [str(tiny.file)], 1) == item_tokens(tiny.base, [tiny.file.name], 1) > 0
     peaks = {(s.status.task.stage, s.status.task.name): s.peak_bytes for s in found.steps}
     assert peaks.pop(("solve", "best")) == peaks.pop(("report", "")) == 0
     models = {key: peak for key, peak in peaks.items() if key[0] != "solve"}

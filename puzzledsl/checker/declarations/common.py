@@ -185,7 +185,7 @@ def lowering(read: Callable[[Declared], object]) -> Lower:
 
 
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
-    """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
+    """Return what is known of a declared space, a guess if its parent is unknown; None if lowering it recorded nothing."""
     ctx.lower(space, nodes.Space)
     return ctx.infos.get(space)
 

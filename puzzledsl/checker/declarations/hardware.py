@@ -168,7 +168,7 @@ def lower_scenario(scenario: Declared) -> nodes.Scenario:
 
 
 def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
-    """Return a scenario's fields by `traffic(…)`: also the mean request, and as `batches` the numbers of sequences to time."""
+    """Return the fields of a scenario of `traffic(…)`: the mean request, and as `batches` the numbers of sequences to time."""
     settings.need("rate", *(() if settings.has("lengths") else ("tokens",)))
     requests: tuple[tuple[int, int], ...] = settings.read("tokens", (), _requests)
     if settings.has("lengths") and settings.has("tokens"):

@@ -47,7 +47,7 @@ def lower_judge(judge: Declared) -> nodes.Judge:
 
 
 def judged_requirement(ctx: Context, comparison: values.Comparison, because: str) -> nodes.LinearRequirement:
-    """Return a bound on a judged figure as a requirement whose sum `predicted` fills in. Refuse one that is out of range."""
+    """Return a bound on a judged figure as a requirement whose sum `predicted` fills in. Refuse a sum, or one out of range."""
     key = is_judged(comparison.left)
     assert key is not None, "the caller found one"
     alone = comparison.left.terms == {key: 1}
@@ -85,7 +85,7 @@ def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
 
 
 def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> None:
-    """Report each score of `accuracy` in a bounded sum: drops in accuracy do not add up to that of a child."""
+    """Report each score of `accuracy` in a bounded or swept value: drops in accuracy do not add up to the child's drop."""
     for key in value.terms:
         score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
         if score is not None and getattr(score.method, "metric", "") == "accuracy":
@@ -95,9 +95,9 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
 def predicted(
     ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search, measures: bool
 ) -> nodes.Search | None:
-    """Return `node` with judged requirements that bound a KL score, its goal's or another of the space, and with a `refine`.
+    """Return `node` with a `refine` and its judged requirements as bounds on a KL score, the goal's or another of the space.
 
-    None, reported, if there is no such score, or if `measures` is False, which it is for `refine = none`.
+    A node without judged requirements stays as it is; else None, reported, without such a score, or if `measures` is False.
     """
     judged = [r for r in node.requirements if isinstance(r, nodes.LinearRequirement) and r.judged]
     if not judged:

@@ -38,7 +38,7 @@ MAX_SOLUTIONS = 10_000
 
 
 def lower_search(search: Declared) -> nodes.Search | None:
-    """Lower a search of a space, or one that changes another search. None if it has no goal, or its space is faulty."""
+    """Lower a search of a space, or one that changes another search. None if it has no goal, or what it is of is faulty."""
     ctx, symbol, of = search.ctx, search.symbol, search.of
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else searched_space(ctx, of)
@@ -125,7 +125,7 @@ class _Body:
         return judge.predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
 
     def _sustained(self, search: nodes.Search) -> Iterator[nodes.LinearRequirement]:
-        """Yield requirements by traffic in the search: `max_rate >= rate`, and for percentiles a bound on `utilisation`."""
+        """Yield what a search's traffic requires of it: `max_rate >= rate`, and for percentiles a bound on `utilisation`."""
         terms = [term for term in terms_of(search) if isinstance(term, nodes.MetricTerm)]
         for name in dict.fromkeys(term.scenario for term in terms):
             traffic = self.ctx.need(self.ctx.taken[name], nodes.Scenario).traffic

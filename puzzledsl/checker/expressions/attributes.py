@@ -124,7 +124,7 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 
 def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
-    """Return `chat.cost_per_mtok` or `joules_per_tok`: a multiple of one batch's latency, or of the `utilisation` by traffic."""
+    """Return `chat.cost_per_mtok` or `joules_per_tok`: a multiple of one batch's latency or, with traffic, of `utilisation`."""
     key, scenario = metric.needs, ctx.need(symbol, nodes.Scenario)
     if scenario.hardware not in ctx.taken:
         return values.POISON
@@ -186,7 +186,7 @@ _OF = {
     "hardware": _of_hardware,
     "judge": _of_judge,
 }
-"""Kind of declaration -> the function that reads a name behind the dot of one."""
+"""Kind of declaration -> the function that gives the value of a name behind its dot."""
 Loop = tree.ForAll | tree.Comprehension
 Read = Callable[[tree.Stmt, Scope], object]
 STEPS = 2
@@ -241,7 +241,7 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> v
 
 
 def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list[int]:
-    """Return the layers that one item of a subscript selects: a number, a range or a list of numbers."""
+    """Return the layers that one item of a subscript, which is a number, a range or a list of numbers, selects."""
     if isinstance(item, tree.Range):
         low, high = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
         at = item.step or item
@@ -274,7 +274,7 @@ def _layer(ctx: Context, value: Value, space: SpaceInfo, item: tree.Expr) -> int
 
 
 def each_instance(ctx: Context, loop: tree.ForAll, scope: Scope, read: Read) -> None:
-    """Call `read` with each statement of a `for`, once a value of its variable. Stop after the first value with a mistake."""
+    """Call `read` with each statement of a `for`, once for each value of its variable. Stop after the first with a diagnostic."""
     before = len(ctx.sink.items)
     for inner in instances(ctx, loop.domain, loop, scope):
         for statement in loop.body:

@@ -188,7 +188,7 @@ _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noo
 
 
 def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    """Return the `min` or `max` of constants, of figures of one layer, or of one number. Refuse numbers of several layers."""
+    """Return the `min` or `max` of constants, of figures of one layer, or of one number alone. Refuse others, such as metrics."""
     amounts: list[Number] = []
     for item in items:
         if isinstance(item.value, values.Facts):

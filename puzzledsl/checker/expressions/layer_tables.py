@@ -155,7 +155,7 @@ def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
 
 
 def as_formula(ctx: Context, value: Value, span: Span) -> values.Statement | None:
-    """Return a value as a Formula or Boolean, also a comparison of layers' figures; None for a bound on metrics or a number."""
+    """Return a value as a Formula or Boolean, also a comparison of layers' figures; None for others, as bounds on metrics."""
     if not isinstance(value, values.Conjunction):
         return value if isinstance(value, values.Formula | values.Boolean) else None
     parts = [i if isinstance(i, values.Formula) else _of_layers(ctx, i, span) for i in value.items]
@@ -180,7 +180,7 @@ def statements(ctx: Context, item: values.Located) -> list[values.Statement] | N
 
 
 def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
-    """Return a comparison as a statement, by one layer's table or as a sum over layers; None if it has metrics or scores."""
+    """Return a comparison as a statement, by one layer's table or as a sum over layers; None if it has terms of no layer."""
     left, bound = comparison.left, comparison.bound
     if layer_of([left]) is not None or left.space is None:
         return compared(ctx, comparison, span)
@@ -251,7 +251,7 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
-    """Return the space and the one layer that a formula is about; None if it is about several, or an end of the model."""
+    """Return the space and the one layer that a formula is about; None if it is about several, none, or an end of the model."""
     layers = logic.layers_of(formula.logic)
     one = len(layers) == 1 and max(layers) < formula.space.shape.layers
     return (formula.space, min(layers)) if one else None

@@ -1,7 +1,7 @@
 """Statements about layers' choices: `is`, `same as`, `and`, `or`, `not`, `implies`; `runs`, `longest` and `distinct` of layers.
 
-Constants are folded and comparisons are joined by `and`. Comparisons of layers' numbers are statements about these layers
-and can be combined like others; those of metrics cannot.
+Constants are folded. Comparisons of layers' numbers are statements about these layers and can be combined like others;
+those of metrics can be joined by `and` alone.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ def afford(ctx: Context, size: int, span: Span, what: str = "this statement") ->
 
 
 def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Value:
-    """Return `subject is pattern`: Matches of several layers, a Formula of one, or of an end (a Boolean if it has no choice)."""
+    """Return `subject is pattern`: Matches of several layers, a Formula of one, or of an end (a Boolean if all or none match)."""
     match subject:
         case values.SubBlocks(single=False):
             space, part, indices = subject.space, subject.sub_block, subject.indices
@@ -50,7 +50,7 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
             names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
             if space.incomplete:
                 return values.POISON
-            if len(names) in (0, len(offered)):  # the space gives the end no choice
+            if len(names) in (0, len(offered)):  # every choice of the end answers alike
                 return values.Boolean(bool(names))
             single = nodes.Is(layer=space.shape.layers, sub_block=site, alternatives=names)
             return values.Formula(single, 1, space)
@@ -78,7 +78,7 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: Sc
 
 
 def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_span: Span) -> Value:
-    """Return `left and right`, or `or` or `implies` as `node` says. Refuse values that are no statements about layers."""
+    """Return both sides joined by the operator of `node`. Refuse what is no statement, and bounds on metrics unless by `and`."""
     if isinstance(left, values.Poison) or isinstance(right, values.Poison):
         return values.POISON
     choices = values.Constructed | values.Options

@@ -21,7 +21,7 @@ LAYER_TERMS = ("fact", "count", "table")
 
 
 def to_linear(value: Symbolic) -> nodes.Linear:
-    """Return a symbolic value as the IR's linear expression. Terms that differ only in their layer become one term."""
+    """Return a symbolic value as the IR's linear expression. Terms that are alike but for their layer become one term."""
     groups: dict[tuple[TermKey, Fraction], list[int]] = {}
     for key, coefficient in value.terms.items():
         if key[0] in LAYER_TERMS:
@@ -222,7 +222,7 @@ def is_bare(value: Number) -> TypeGuard[Quantity]:
 
 
 def plain(value: Fraction) -> str:
-    """Format a number as a literal without a unit: exactly if its decimals end, else to six digits."""
+    """Format a number as a literal without a unit: whole ones exactly, others to 12 digits if their decimals end, else to 6."""
     denominator = value.denominator
     for prime in (2, 5):
         while denominator % prime == 0:
@@ -247,7 +247,7 @@ def would_do(wanted: Dimension, given: Number) -> str:
 
 
 def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
-    """Return fixes that replace the number `source` by literals of `wanted`, safe for tokens and tok/s only; none with a unit."""
+    """Return fixes that replace `source` by literals of `wanted`, safe for tokens and tok/s only; none if it has a unit."""
     if not is_bare(given) or not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
         return []
     literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else

@@ -165,7 +165,7 @@ def compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
 
 def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
     """Return the values of a comparison's operands. Beside a parameter that lists its words, a bare word is one of the list."""
-    # a name that stands for no value: nobody's, or a declaration's
+    # a name that stands for no value: undeclared, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
     bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
     known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
@@ -260,7 +260,7 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
 
 
 def comparable(ctx: Context, op: str, left: Number, right: Number, at: Sides) -> None:
-    """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
+    """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) fits all that a search decides."""
     ratios = numbers.is_times(left) + numbers.is_times(right)
     symbolic = isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic)
     if left.dimension == right.dimension if not ratios else ratios == 2 or symbolic:

@@ -1,7 +1,7 @@
 """The settings of a call (`gqa(kv_heads: 8)`) or of a body (`{ tokens = 1B }`), each read as its field of the IR says.
 
-A misspelt name is reported and treated as the nearest known name, so that it causes no further diagnostics. A reader
-that finds a mistake reports it, sets `failed` and returns a harmless value.
+A misspelt name is reported and treated as the nearest known name, so that it causes no further diagnostics. Where a value
+has a mistake, `Settings.read` reports it, sets `failed` and returns a harmless value.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Settings:
         return _REST if key.isdigit() else self.table[key]
 
     def has(self, key: str) -> bool:
-        """Return True if the setting is written."""
+        """Return True if the setting is written. Raise KeyError for one that is not in the table."""
         self.known(key)
         return key in self.entries
 
@@ -119,7 +119,7 @@ class Settings:
         return as_call(self.ctx, value, expr.span, takes) if isinstance(value, values.Constructed) else value
 
     def read(self, key: str, default: Any = REQUIRED, by: Callable[[Settings], Any] | None = None) -> Any:
-        """Return a setting, read by `by` or as its field says. If it is missing or wrong: `default`, or a value of the field."""
+        """Return a setting, read by `by` or as its field says. If missing or wrong: `default`, the field's or a harmless one."""
         known = self.known(key)
         if key in self.entries:
             try:
@@ -229,7 +229,7 @@ def summands(expr: tree.Expr) -> list[tree.Expr]:
 
 
 def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> values.Constructed:
-    """Return `expr` as a call that the setting `takes` accepts, or as a declaration that it can name. Refuse anything else."""
+    """Return `expr` as a call that `takes` accepts (if misspelt, the nearest) or a declaration it can name. Refuse others."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
     if not isinstance(word, tree.Name):

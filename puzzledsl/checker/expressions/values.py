@@ -38,7 +38,7 @@ class SpaceInfo:
     `ends`: embedding or head -> its alternatives; an end that is not there stays as the parent's.
     `asked`: (100 % of a width, a width after rounding) -> the exact widths that were written for it, all in channels.
 
-    `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
+    `incomplete`: a part of a choice could not be read, so diagnostics about what it lacks are suppressed.
     `guessed`: the parent is unknown, and the shape is a placeholder that almost anything fits.
     """
 
@@ -256,7 +256,7 @@ class Tally(Record, eq=False):
 
 
 class Comparison(Record, eq=False):
-    """`left op bound`, or `left op parent_ratio` times the parent's `left`; one of the two is None. The search decides `left`."""
+    """`left op bound` or, if `bound` is None, `left op parent_ratio` times the parent's `left`. The search decides `left`."""
 
     left: Symbolic
     op: Literal["<=", ">=", "==", "<", ">"]

@@ -62,7 +62,7 @@ Meant = Symbol | Poison
 
 
 def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
-    """Return the symbol of the name that an item of a file declares. Another item may have taken the name."""
+    """Return a new symbol of the name that an item of a file declares, also where another item has taken the name."""
     kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
     return Symbol(item.name.text, kind, item, file, item.name.span)
 
@@ -94,7 +94,7 @@ class SourceFile:
         return [s for s in found if not kinds or s.kind in kinds]
 
     def error_texts(self) -> list[str]:
-        """Return the lines of what the parser reported."""
+        """Return the text of each line where the parser reported something."""
         return [self.lines[n - 1] for n in sorted(self.error_lines) if n <= len(self.lines)]
 
     def declares_unread(self, name: str) -> bool:
@@ -237,7 +237,7 @@ class Loader:
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
     def _imported(self, name: tree.Name, path: str, used: SourceFile | None, file: SourceFile) -> Meant:
-        """Return the symbol that a name in a `use` imports; POISON, which is reported, if the used file has none."""
+        """Return what a name in a `use` imports; POISON, reported, if the file cannot be read or lacks the name."""
         if used is None or not name.text or used.declares_unread(name.text):
             return POISON
         if name.text in used.names:
@@ -299,7 +299,7 @@ def key_of(path: Path) -> str:
 
 
 def _tried(read: Callable[[], T], otherwise: T) -> T:
-    """Return `read()`; `otherwise` for a name that no file can have, or a file that is not there."""
+    """Return `read()`; `otherwise` where it raises OSError or ValueError, as for a file that is not there."""
     try:
         return read()
     except (OSError, ValueError):

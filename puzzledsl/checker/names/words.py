@@ -135,7 +135,7 @@ def report_unknown_names(ctx: Context) -> None:
 
 
 def _of_a_metric(ctx: Context, name: str, span: Span) -> str:
-    """Return the help for an unknown name that is a judge's figure, or that one or a metric follows (`chat.memroy`); or empty."""
+    """Return the help for an unknown name that is a judge's figure, or that a dot and a figure or metric follow; or empty."""
     file, behind = ctx.file_of(span), _attribute(ctx, span)
     word = behind or name
     if word in JUDGED or word in ("quality", "accuracy"):

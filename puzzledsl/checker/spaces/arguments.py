@@ -116,12 +116,12 @@ class CallArguments(Settings):
         return [None if word == FULL else word for word in self._each(key, options_of(entry.expr), read)]
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
-        """Return widths in channels of `25% | 4096`, rounded to multiples of `multiple`. `whole` is 100 % and the largest."""
+        """Return widths in channels of `25% | 4096`, rounded to multiples of `multiple`; none after a mistake. `whole`: 100 %."""
         options = [] if self.failed else self._options(key)
         return self._each(key, options, lambda option: self._width(option, multiple, whole))
 
     def _width(self, option: Located, multiple: int, whole: int) -> int:
-        """Return the channels that one width denotes, rounded to the nearest multiple (ties up)."""
+        """Return the channels that one width denotes, rounded to the nearest multiple (ties up); `whole` stays as it is."""
         refuse_list(self.ctx, option.value, option.span, "`width`")
         number = as_constant(self.ctx, option.value, option.span, "`width`")
         exact = number.value * whole if number.form == "percent" else number.value
@@ -170,7 +170,7 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
 def matching(
     ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, site: SubBlock, layers: tuple[int, ...]
 ) -> tuple[Names, Names]:
-    """Return layer -> names that match, and layer -> those that do not, of what the layers of its kind in `layers` may choose."""
+    """Return layer -> names that match, and layer -> the others, of all that the ones of its kind among `layers` may choose."""
     test = predicate(ctx, pattern, scope, info, site)
     found: tuple[Names, Names] = {}, {}
     wanted = set(layers)

@@ -38,7 +38,7 @@ _Edit = Callable[[Choice, int, Shape], Choice]
 
 @dataclass(slots=True, eq=False)
 class _Kind:
-    """Layers whose parent has a sub-block of the same shape, and the alternatives that were read for them."""
+    """Layers in which the parent's sub-block has one shape, and the alternatives that were read for them."""
 
     shape: Shape
     layers: tuple[int, ...]
@@ -264,7 +264,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
 
 
 def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
-    """Return what a space begins with: the parent's sub-blocks, or a copy of the space `base`; None if `base` is faulty."""
+    """Return what a space begins with: the parent's sub-blocks, or a copy of the space `base`; None if `base` is unknown."""
     if base.kind == "space":
         other = space_info(ctx, base)
         return None if other is None else other.derived(ctx.name_of(symbol))
@@ -299,7 +299,7 @@ def _used_by(space: Declared) -> nodes.Space:
 
 @dataclass(slots=True, eq=False)
 class _SpaceBody(ChoiceReader):
-    """Reader of a space's statements: choices first, then overrides and assertions in order."""
+    """Reader of a space's statements: choices and `let`s first, then overrides and assertions in order."""
 
     space: Declared = field(kw_only=True)
     scope: Scope = field(kw_only=True)

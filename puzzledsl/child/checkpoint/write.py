@@ -6,8 +6,8 @@ Quantised sub-blocks may be stored as compressed-tensors stores them, the format
 `int4` are `pack-quantized`: codes, made positive, fill words of 32 bits from the low end (`weight_packed`). `fp8` is
 `float-quantized`: 8-bit floats under the weight's own name. Each has `weight_scale`. Activations are not quantised.
 
-Engines run the Python of a directory that `auto_map` and `model_file` name. So code that differs by one byte from the model
-code that puzzledsl writes is found; a link is followed to its content.
+Engines run the Python of a directory that `auto_map` and `model_file` name. So `foreign_code` compares every code file with the
+model code that puzzledsl writes, byte by byte. Links to files are followed; links to folders are reported.
 
 Shapes: R rows of C numbers.
 """
@@ -52,7 +52,7 @@ CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausal
 
 
 def foreign_code(directory: Path, child: ChildFiles) -> list[Diagnostic]:
-    """Return diagnostics of code files, in any folder, and of names of code in configurations, that puzzledsl does not write."""
+    """Return diagnostics of code files, in any folder, that differ by a byte from puzzledsl's, and of foreign names of code."""
     shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
     shipped[MLX_MODEL_FILE] = mlx_code().encode()
     found = [*_files(directory, shipped), *_names(directory)]
@@ -329,7 +329,7 @@ def child_config_json(child: ChildFiles) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write one file of a directory that is not complete yet."""
+    """Write `content` as indented JSON with sorted keys."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -340,7 +340,7 @@ def remote_files(shape: Shape) -> list[str]:
 
 
 def remote_code(file_name: str, child: ChildFiles) -> str:
-    """Return the model code of a checkpoint. It is written for Llama; other families differ in their classes and names.
+    """Return the text of one file of model code. It is written for Llama; other families differ in their classes and names.
 
     The source of modules that installed packages define is put into it.
     """
@@ -365,7 +365,7 @@ def mlx_code() -> str:
 
 
 def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:
-    """Yield what a family's model code has in place of Llama's words, longest first."""
+    """Yield (text in Llama's model code, what the child's family has in its place), in the order of replacing."""
     family = FAMILIES[child.shape.family]
     mixture = family.mixture
     yield "PARTS = {}", f"PARTS = {_parts(child)}"

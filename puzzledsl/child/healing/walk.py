@@ -9,7 +9,7 @@ Callers guarantee that the definition's pieces are in the library and that `jobs
 never measured on the text that healing fits to. All are blocks of the same shuffled order that BLD and scoring read
 (`data.counts`):
 
-    | BLD calibration | BLD training | BLD held out | scored | scored by children's fits | free … |
+    | BLD calibration | BLD training | BLD held out | scored | as many that none reads   | free … |
       healing           healing        judges                                               healing
 
 A separate text for healing (`heal_data`) has no BLD parts: scored blocks come first, then judging blocks, then calibration.
@@ -251,7 +251,7 @@ class _Walk(HealingGroups):
         self._unhealed = [self._child[index] for index in self._judging]
 
     def heal(self, layer_idx: int, links: Sequence[Link]) -> None:
-        """Heal the sub-blocks of a layer, write their weights, and move the streams past it."""
+        """Heal the sub-blocks of a layer and write their weights, or read these if they are written; move the streams past it."""
         path = healed_layer(self._work, layer_idx)
         stored = open_file(path) if is_sealed_beside(path) else None
         weights: dict[str, Tensor] = {}

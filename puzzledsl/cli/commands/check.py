@@ -126,7 +126,7 @@ def fmt(
 
 
 def _sound_text(file: Path, written: bytes | None) -> str | None:
-    """Return the text of a program; print its syntax errors and return None if it has any. `written`: what stdin gave."""
+    """Return a program's text; None, after printing why, if it is unreadable or has syntax errors. `written`: what stdin gave."""
     from puzzledsl.base.diagnostics import Sink
     from puzzledsl.syntax.parse import decode, parse, read_source
 

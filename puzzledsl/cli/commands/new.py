@@ -274,7 +274,7 @@ def _without_suffix(id: str) -> str:
 
 
 def _checked(text: str, path: Path) -> str:
-    """Check the text of a starter and return it. Raises DiagnosticError if it has mistakes: the engine lacks a parent's part."""
+    """Make a starter's folder; check and return its text. Raises DiagnosticError: say, the engine lacks a part of the parent."""
     from puzzledsl.checker.check import inspect
 
     place, is_new = path.resolve(), not path.parent.exists()

@@ -27,7 +27,7 @@ LLAMA_FOLDER = ".llama"
 TIMEOUT_S = 1800
 GIB = 1 << 30
 FEW_SMALL_BYTES, FEW_SMALL_SHARE = 28 << 20, 0.1
-"""Bytes, and share of a process's memory, that may lie in small pages without slowing weights: 21 MiB hold no weights."""
+"""Bytes, and share of a process's memory, that may lie in small pages without slowing weights: 21 MiB hold other things."""
 
 
 class Answer(Record):
@@ -40,7 +40,7 @@ class Answer(Record):
 
 
 class Crash(Record):
-    """The engine's process failed; `reason` is its last line of output."""
+    """The engine's process ended, answered with an error, or not in time; `reason` is a phrase that says so."""
 
     reason: str
 

@@ -20,7 +20,7 @@ GIVEN = ("llama_model_params", "llama_context_params", "llama_model_quantize_par
 
 
 def bindings() -> tuple[Any, Any, str]:
-    """Return llama.cpp's library, the cffi interface by the wheel's declarations and an own header, and its version."""
+    """Return llama.cpp's library, its cffi interface (for a user's library with its header's structures), and its version."""
     import llama_cpp_py_sync
     from llama_cpp_py_sync import _cffi_bindings
 
@@ -148,7 +148,7 @@ class Engine:
             self._lib.llama_memory_seq_cp(memory, 0, sequence, -1, -1)
 
     def time_steps(self, steps: int) -> list[float]:
-        """Return the seconds of decode steps after what `fill` left, which is there again afterwards."""
+        """Return the seconds of decode steps after the context of `fill`, to which the cache is cut back afterwards."""
         found = [self._timed(self._context + step, 1) for step in range(steps)]
         memory = self._lib.llama_get_memory(self._llama._ctx)
         for sequence in range(self._batch):

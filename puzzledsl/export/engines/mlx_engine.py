@@ -1,4 +1,4 @@
-"""Directories in MLX, through mlx-lm, on the CPU."""
+"""Directories in MLX, through mlx-lm, on the CPU unless the request names another device."""
 
 import time
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Engine:
         self._filled(self._ids(context))
 
     def time_steps(self, steps: int) -> list[float]:
-        """Return the seconds of decode steps after what `fill` left, which is there again afterwards."""
+        """Return the seconds of decode steps after the context of `fill`, to which the cache is cut back afterwards."""
         from mlx_lm.models.cache import trim_prompt_cache
 
         found = []

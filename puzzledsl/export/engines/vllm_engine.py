@@ -1,4 +1,4 @@
-"""Checkpoint directories in vLLM on the CPU, with vLLM's DeciLM model (scripts/vllm_env.sh creates its environment)."""
+"""Checkpoint directories in vLLM on the CPU (scripts/vllm_env.sh creates its environment)."""
 
 import os
 import time
@@ -86,7 +86,7 @@ class Engine:
         self._first_tokens()
 
     def time_steps(self, steps: int) -> list[float]:
-        """Return the seconds of decode steps."""
+        """Return the seconds of decode steps after `fill` and the steps timed since."""
         found = []
         for _ in range(steps):
             start = time.perf_counter()
@@ -96,7 +96,7 @@ class Engine:
         return found
 
     def _ask(self, tokens: int, output: int) -> None:
-        """Drop what runs, then ask for outputs of `batch` prompts."""
+        """Drop what runs, then ask for `output` tokens after each of the batch's prompts."""
         engine = self._llm.llm_engine
         if self._asked:
             engine.abort_request(self._asked)

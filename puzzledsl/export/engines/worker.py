@@ -3,7 +3,7 @@
 `python worker.py ENGINE` reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
 `{"op": "open", "path": …, "request": …}` loads a model, with the engine's usual settings (`batch`, `context`, `threads`,
 `dtype`), to time it; `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives
-every sequence N tokens, after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
+every sequence N tokens, after which `{"op": "steps", "steps": N}` times decode steps (vLLM: after others). Times are seconds.
 
 `{"op": "run", "request": …, "path": …}` writes the answers of some models to an .npz file. Request: `models` (paths), `prompts`
 (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache), `threads`, `dtype`, and where keys and

@@ -84,7 +84,7 @@ class CellTiming(Frozen):
 class CostTable(Artefact):
     """`build/costs/SPACE.json`. `scenarios[NAME]` has one entry for each candidate batch, in ascending order.
 
-    Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
+    A layer's dictionaries have its alternatives in the space, and `parent`. `provenance`: where figures come from.
     A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
     `costs.roofline` computes the others from the profile. `timings`: of what `pzl measure` made.
     """

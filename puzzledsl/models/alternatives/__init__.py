@@ -1,1 +1,1 @@
-"""Alternatives as modules: one file for each, with its initial weights. `registry` finds them, also those of packages."""
+"""Alternatives as modules: a file for each word that makes weights. `realisation` finds the files, also those of packages."""

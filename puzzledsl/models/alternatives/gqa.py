@@ -1,4 +1,4 @@
-"""Attention with fewer key/value heads: the parent's heads merged, and the output projection refitted to what they bring."""
+"""Attention with fewer heads: key/value heads merged, query heads left out, and the output projection refitted to the rest."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from puzzledsl.models.least_squares.heads import (
 
 
 def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
-    """Return weights with merged key/value heads (least squares, or the mean), fewer query heads, and a refitted output map."""
+    """Return weights with merged key/value heads, fewer query heads if asked for, and (not for `mean_pool`) a refitted output."""
     kv_heads, shape = alternative.kv_heads, parent.shape
     if kv_heads < 1 or shape.heads % kv_heads:
         raise cannot_initialise(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
@@ -50,7 +50,7 @@ def _reads_what_it_read(alternative: GqaAttention, parent: ParentLayer) -> bool:
 
 
 def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gram:
-    """Return sums of what the output map reads with `state`, all query heads there, and of the parent's outputs less the bias."""
+    """Return the Gram of the output map's inputs under `state`, with all query heads, and the parent's outputs less the bias."""
     held, weight = parent.sub_block("attention"), state["o_proj.weight"]
     base = parent.shape.base or parent.shape
     heads = None if parent.shape.heads == base.heads else parent.shape.heads
@@ -72,7 +72,7 @@ def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gr
 def _with_fewer_queries(
     alternative: GqaAttention, state: State, parent: ParentLayer, *, pooled: bool
 ) -> State:
-    """Leave out the query heads that matter least and refit, or (`pooled`) only the quietest; as many for each key/value head."""
+    """Return `state` with fewer query heads, as many a key/value head: the most useful, refitted, or (`pooled`) the loudest."""
     if not parent.statistics.calls:
         raise cannot_initialise(alternative, "there are no calibration tokens to choose query heads by")
     shape, gram, weight = parent.shape, _outputs(alternative, state, parent), state["o_proj.weight"].T

@@ -1,4 +1,4 @@
-"""A mixture with fewer or narrower experts, and a dense FFN in place of a mixture; all maps refitted to its outputs.
+"""A mixture with fewer or narrower experts, or a dense FFN in its place; down projections and router are fitted to its outputs.
 
 Shapes: T tokens, H hidden.
 """
@@ -42,7 +42,7 @@ def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
 
 @torch.no_grad()
 def initialise_dense(alternative: MlpFfn, parent: ParentLayer) -> State:
-    """Return the dense FFN of this width that is nearest to the parent's mixture with its shared experts."""
+    """Return a dense FFN fitted to the parent's mixture with shared experts, or (`channel_contribution`) its largest channels."""
     own = parent.weights_on_demand("ffn")
     shared = [expert_of(own, SHARED)] if f"{SHARED}up_proj.weight" in own else []
     full, inputs_TH = _mixture(parent, own), _inputs(parent)

@@ -1,1 +1,1 @@
-"""Model families: one table per family with the places of its weights, and functions to load and address modules."""
+"""Models of the families of `puzzledsl.families`: functions to load them, to address and build modules, and to read weights."""

@@ -28,7 +28,7 @@ _NAMES = "names_of_parts"  # attribute of a layer with its parts' names, set by 
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
-    """The family's table. Raises DiagnosticError (UnknownFamily)."""
+    """The description of a model's family. Raises DiagnosticError (UnknownFamily)."""
     config = model.config if isinstance(model, PreTrainedModel) else model
     return family_named(getattr(config, "base_model_type", None) or config.model_type)
 
@@ -46,7 +46,7 @@ def shape_of(config: PreTrainedConfig) -> Shape:
 
 
 def base_shape_of(config: PreTrainedConfig) -> Shape:
-    """Return the architecture of a config without blocks. Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint)."""
+    """Return a config's architecture as if it had no blocks. Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint)."""
     return _read(config, shape_of_config)
 
 

@@ -172,16 +172,15 @@ def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.
 
 
 def without(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
-    """Return a copy of a layer that shares its modules and has a no-op in place of one sub-block."""
+    """Return a copy of a layer that shares its modules, with a no-op for one sub-block; the layer itself if it lacks that."""
     own = access.part_of(layer, sub_block)
     return layer if own is None else with_modules(layer, {sub_block: Substitute(pair=own.pair)})
 
 
 def number_cache_slots(model: PreTrainedModel) -> None:
-    """Number the layers that still have softmax attention by consecutive slots of the KV cache, from 0.
+    """Number the modules that still have a cache: each takes the first free slot of its layer's type (`layer_types`).
 
-    transformers reads the number of cached tokens from slot 0, so some layer must fill slot 0. Where the model mixes full and
-    sliding-window layers, a layer takes the first free slot of its own kind.
+    With one type, slots run from 0: transformers reads the number of cached tokens from slot 0, so some layer must fill it.
     """
     kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(access.layers(model))
     free: dict[str, deque[int]] = defaultdict(deque)

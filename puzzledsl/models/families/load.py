@@ -173,7 +173,7 @@ def load_parent(
 def empty_model(
     model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
 ) -> PreTrainedModel:
-    """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
+    """Return a model without storage for weights, but with buffers (rotary frequencies) on `device`. Raises DiagnosticError."""
     known = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
     with quiet():
         try:
@@ -207,7 +207,7 @@ def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
 
 
 def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:
-    """Move the model to `device`, in evaluation mode, without gradients; return it."""
+    """Move the model to `device`, in evaluation mode, without gradients, its head with the hook `folded`; return it."""
     untyped: Any = model
     untyped.eval().requires_grad_(False).to(device)
     untyped.get_output_embeddings().register_forward_pre_hook(folded)

@@ -1,1 +1,1 @@
-"""CPU kernels and memory settings that are faster than PyTorch's defaults."""
+"""Faster or repeatable forms of PyTorch's operations, and settings of malloc."""

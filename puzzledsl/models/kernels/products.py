@@ -75,7 +75,7 @@ def return_freed_memory() -> None:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Inside the context, CUDA operators add in a fixed order. On a CPU, they do so anyway."""
+    """Inside the context, CUDA operators that can add in a fixed order do so. On a CPU, they do so anyway."""
     if device.type != "cuda":
         yield
         return
@@ -358,7 +358,7 @@ class NothingKept(Cache):
 
 
 def whole_rows(model: PreTrainedModel) -> dict[str, Any]:
-    """Return arguments by which a base model's `forward` takes each row as one sequence; empty for a model with state mixers."""
+    """Return arguments by which a base model's `forward` takes each row as one sequence; empty with state or linear mixers."""
     if any(own.mixer not in ("attention", "none") for own in shape_of(model.config).each):
         return {}
     named = inspect.signature(model.base_model.forward).parameters

@@ -1,6 +1,6 @@
 """A mixture of experts as plain tensors, one expert at a time, with the rules that transformers' modules apply.
 
-A dense FFN in its place has one expert for all tokens, with the channels of all experts that contribute most: those of the
+A dense FFN in its place is one expert for all tokens, with the channels of all experts that contribute most: those of the
 largest mean g |a_c| ||D_c|| form a pool, from which elimination on the mixture's outputs chooses.
 
 Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a token, W channels of an expert, P channels in a pool.
@@ -105,7 +105,7 @@ class Expert(Record):
         return Expert(gate, self.up.rows(kept), replace(self.down, weight=self.down.weight[:, kept]))
 
     def room(self, width: int) -> Expert:
-        """Return memory for an expert of `width` channels, to `put` one in. Taken before fits, it does not fragment theirs."""
+        """Return memory for an expert of `width` channels, to `put` one in: taken before fits, it does not fragment memory."""
         made = self.channels(torch.arange(width, device=self.up.weight.device))
         bias = None if self.down.bias is None else self.down.bias.clone()
         return replace(made, down=replace(made.down, bias=bias))

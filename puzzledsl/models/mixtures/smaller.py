@@ -182,7 +182,7 @@ def unseen(x_TH: Tensor) -> Tensor:
 
 ROW_RIDGE = 3.0  # relative ridge x tokens per weight of a merged router row
 ROOM_SHARE, LEAST_ROOM = 0.2, 2**27
-"""Bytes that merging may take: a share of those of all experts, or 128 MiB."""
+"""Bytes that merging may take: a share of those of all experts, or 128 MiB if that is more."""
 SQUARES, SLABS = 4, 5  # float64 matrices [C, C] and [C, H] that merging C channels holds at once
 
 

@@ -7,7 +7,7 @@ nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), related to Anderson mixing
 input (K-FAC, arXiv 1503.05671): if y = W x is part of a module whose output z is fitted, the Gauss-Newton matrix of W is
 approximately E[x x'] (x) E[g g'] for gradients g of y.
 
-A point costs one forward and backward pass over the fitted batches. All is float32 except sums over batches, which are float64.
+A point costs one forward and backward pass over the fitted batches. All is float32 except sums of squares and products: float64.
 
 Shapes: P inputs and Q outputs of linear maps.
 """
@@ -128,7 +128,7 @@ PROBE, LEAST_REACH, LONGEST_REACH = 0.01, 0.001, 2.0
 MISSES = 2
 """Consecutive steps without improvement on the unseen batches after which the fit stops."""
 CHANGE = 3.0
-"""Largest factor between successive step lengths, and largest extrapolation of a step beyond the newest point."""
+"""Largest factor between lengths of successive steps that are taken, and largest share of the newest point in a step."""
 RESOLVED = 1e-6
 """Relative damping of the small system: treats directions that differ by less as one."""
 
@@ -233,7 +233,7 @@ class Fit(Generic[B]):
 
 
 def _shares(known: Sequence[Point]) -> list[float]:
-    """Return the shares of the points, which sum to 1, that minimise the square of the mixed residual."""
+    """Return shares of the points, of sum 1, that minimise the mixed residual's square; the newest's is at most CHANGE."""
     effects = [[b - a for a, b in zip(known[0].residual, point.residual, strict=True)] for point in known[1:]]
     sums = [[_sum(a, b) for b in (*effects, known[0].residual)] for a in effects]
     read = torch.stack([each for row in sums for each in row]).cpu().view(len(effects), -1)

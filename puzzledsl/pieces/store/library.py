@@ -37,8 +37,8 @@ CHUNKS = 256
 def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
     """Return `{"parent": …, "text": …}`: digests of a checkpoint directory's config and weights, and of token ids.
 
-    For each weight file, the size and 256 evenly spaced chunks are read: this detects any retrained or converted
-    checkpoint, and a 140 GB checkpoint takes well under a second.
+    Of each file, the size and about 256 evenly spaced chunks are read, which of a small file are all of it: this detects any
+    retrained or converted checkpoint, and a 140 GB checkpoint takes well under a second.
     """
     weights = hashlib.sha256()
     for path in sorted((*parent_dir.glob("*.safetensors"), parent_dir / "config.json")):
@@ -158,8 +158,8 @@ class Library:
 class StageInputs:
     """Inputs of a stage that makes pieces or runs them: `name` is that of its declaration.
 
-    `jobs` are those of the pieces in `library`. Relative data paths start at `base`. `work` holds the state that an interrupted
-    run resumes from; it may be removed at the end. `executor` provides the workers.
+    `jobs` are those whose pieces `library` has or is to get. Relative data paths start at `base`. `work` holds the state that an
+    interrupted run resumes from; it may be removed at the end. `executor` provides the workers.
     """
 
     program: Program

@@ -174,7 +174,7 @@ def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iter
 def initialised(
     order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
 ) -> list[PieceState]:
-    """Return the states of a layer's pieces, initialised from its statistics; empties their `calls`. Raises DiagnosticError.
+    """Return the states of a layer's pieces, initialised from its statistics; empties `statistics.calls`. Raises DiagnosticError.
 
     The caller trains the pieces side by side: `MicroBatches` passes each batch of hidden states [B, S, H] that enter the layer,
     with the trace of the parent's layer on them, to every piece. All held-out batches come first, then `begin`, the training

@@ -1,6 +1,6 @@
 """State of one piece in training: weights, losses, AdamW, early stopping, and losses on held-out tokens (Puzzle, section 3).
 
-Weights and losses are float32, whatever the dtype of the inputs; passes use bfloat16 where it is faster. Nothing here is random.
+Weights and training losses are float32 for inputs of any dtype; passes use bfloat16 where it is faster. Nothing here is random.
 
 A batch runs through a layer and its pieces in micro-batches that fit in memory (`WorkerPlan.micro_blocks`). Its gradient is the
 weighted sum of theirs, so its step differs from that of an undivided batch only by the rounding of sums. A batch that fits is
@@ -54,7 +54,7 @@ class SquaredError(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Return the child's gradient 2 (child - parent) / norm. It overwrites the difference, so it can be called only once."""
+        """Return the child's gradient, 2 (child - parent) / norm times the loss's. Call it once: it overwrites the difference."""
         scaled: Tensor = ctx.difference.mul_(2 * gradients[0] / ctx.norm)
         return scaled.view(ctx.shape), None, None
 
@@ -95,8 +95,8 @@ class SquaredErrors:
 class PieceState:
     """A piece in a run of `steps` training steps; it has an optimiser (AdamW) unless it needs no training.
 
-    A training step is one or more calls of `accumulate`, then `update`. A check for early stopping is calls of `observe`, then
-    `judge`. Calls of `evaluate` add to the held-out loss. The initial and the best weights are in the host's memory.
+    Calls of `evaluate`, then `begin`, set the initial loss; later `evaluate` calls make up `trained_loss`. A training step is one
+    or more calls of `accumulate`, then `update`; a check for early stopping is calls of `observe`, then `judge`.
     """
 
     def __init__(self, student: Student, steps: int) -> None:
@@ -117,7 +117,7 @@ class PieceState:
             self._optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
 
     def keep_initial_elsewhere(self, read: Callable[[], dict[str, Tensor]]) -> None:
-        """Drop the initial weights of a piece in training from memory; `read` returns them when the end needs them."""
+        """Drop the initial weights of a piece in training from memory; `initial` calls `read` from then on."""
         if self._optimizer is not None:
             self.initial = read
 
@@ -243,7 +243,7 @@ Deliver = Callable[[Tensor], object]
 
 
 def uploaded(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Yield copies on `device` of tensors in the host's memory, in order. A GPU copies the next one while the caller uses one."""
+    """Yield tensors in order, copied to `device` if they are not there. A GPU copies the next one while the caller uses one."""
     if device.type != "cuda":
         yield from (part.to(device) for part in parts)
         return

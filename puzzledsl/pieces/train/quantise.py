@@ -78,7 +78,7 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 
 
 def _is_float32(student: Student) -> bool:
-    """False if one half of a coupled piece is the parent's module in bfloat16; a fit would then follow its rounding errors."""
+    """False if one half of a coupled piece is the parent's module in 16 bits; a fit would then follow its rounding errors."""
     layer, parts = student.layer, alternatives_of(student.job)
     modules = [sub_block_of(layer, sub_block) for sub_block in parts if part_of(layer, sub_block) is not None]
     return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())

@@ -1,10 +1,10 @@
-"""`pzl bld`: blockwise local distillation (Puzzle, section 3) of every job's piece in one pass of the parent.
+"""`pzl bld`: blockwise local distillation (Puzzle, section 3) of every job's piece, in as few passes as memory allows.
 
 For each layer: collect calibration statistics, initialise all its pieces, train them side by side on one forward pass of the
 parent's layer, and write them to the block library. Either the hidden states of all tokens move up one layer at a time
 (`sweep.py`), or batches run through all layers and no activations are kept (`stream.py`). The pieces are the same, bit for
-bit. In both the parent runs once, whatever the number of jobs. An interrupted and resumed run gives the same bytes; other
-hardware or another number of threads does not. Callers pass the jobs of exactly one `bld` declaration of the program.
+bit. In both the parent runs once if memory has room for the pieces. An interrupted and resumed run gives the same bytes;
+other hardware or another number of threads need not. Callers pass the jobs of exactly one `bld` declaration of the program.
 
 Shapes: V tokens of the vocabulary, H hidden.
 """
@@ -122,7 +122,7 @@ GROUP, FOUR_BITS, NEARLY_ALL = 32, 16, 0.99
 
 
 def comes_from_four_bits(parent_dir: Path) -> bool:
-    """Return True if nearly all groups of weights in the largest matrix of a parent's layers have at most 16 distinct values."""
+    """Return True if nearly all groups of 32 weights, in rows of the largest matrix of the layers, have at most 16 values."""
     weights = weights_in(parent_dir, load_config(parent_dir))
     matrices = [weight for name, weight in weights.items() if ".layers." in name and len(weight.shape) == 2]
     if not matrices:

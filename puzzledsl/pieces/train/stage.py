@@ -40,7 +40,7 @@ from puzzledsl.plan.memory.stage_plan import Device
 
 
 class SavedState:
-    """Files of one order: `initial/<job>` (a piece's weights and loss before training) and `step-<k>/<job>`."""
+    """Files of one order: `initial/<job>` (weights and loss before training), `step-<k>/<job>`, and which k all stages saved."""
 
     def __init__(self, order: Order) -> None:
         self._order, self.root = order, order.work / "state"

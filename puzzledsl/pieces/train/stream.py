@@ -40,7 +40,7 @@ from puzzledsl.plan.memory.bld import alone, passes_of
 from puzzledsl.plan.memory.stage_plan import Device
 
 SAVED_STEPS = 100
-"""Least number of steps between two savings. When a worker is lost, the steps since the last saving are repeated."""
+"""Least number of steps between two savings, but for that of the last step. Steps since a saving are lost with a worker."""
 SAVED_SHARE = 0.05
 """Largest share of the time from one saving to the next that a saving may take."""
 MAX_LOSSES = 5
@@ -81,7 +81,7 @@ class Stages:
     savings: Savings = field(default_factory=Savings)
 
     def through(self, method: str, batch: Tensor, step: int = 0) -> Task:
-        """Return the task that embeds tokens [B, S] and passes them through `method` of each stage. `step`: part of its name."""
+        """Return the task (`method`, `step`) that embeds tokens [B, S] and passes them through `method` of each stage in turn."""
         rest = (Step(method, (), member) for member in range(self.size))
         return Task((method, step), (Step("embed", (batch,), 0), *rest))
 

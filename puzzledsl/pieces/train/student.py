@@ -73,7 +73,7 @@ class Student:
         return student
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        """Return what the piece adds to the residual stream, [B, S, H]. Uses `models.kernels.products`.
+        """Return what the piece adds to the residual stream, [B, S, H], with repeatable products.
 
         For a coupled block it is the sum of its attention's and its FFN's; the FFN reads the stream after the new
         attention. With a bfloat16 parent, the float32 weights are multiplied in bfloat16 (autocast).

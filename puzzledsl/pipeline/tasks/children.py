@@ -40,7 +40,7 @@ class Realise(DeclaredTask[nodes.Search]):
         return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
 
     def work(self) -> Work:
-        """Return the work of running parent and child on the healing tokens and fitting maps; too much for a shorter text."""
+        """Return the work of running parent and child on the healing tokens and fitting maps; a shorter text takes less."""
         shape, tokens = self.shape, self._healing_tokens()
         flop = estimates.healing_flop(shape, tokens, self._layers_healed())
         return Work(flop, estimates.child_bytes(self.ctx, self.space))
@@ -157,7 +157,7 @@ class Eval(DeclaredTask[nodes.Eval]):
     reads_text = True
 
     def needs(self) -> tuple[Key, ...]:
-        """Return the tasks that make the children it must have, and the children of the space's other searches."""
+        """Return the tasks that make the children it must have, and those that the space's other searches have."""
         wanted = references.children_wanted(self.program, self.name)
         evaluated = references.children_evaluated(self.program, self.name)
         models = [child for child in evaluated if child in wanted or inputs.has_child(self.ctx, child)]

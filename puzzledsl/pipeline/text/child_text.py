@@ -276,7 +276,7 @@ def _figures(found: tables.Refinement, child: tables.MeasuredChild) -> str:
 
 
 def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
-    """Yield the path of each export that is there, and how to chat with it."""
+    """Yield the path of each export that is there; for a GGUF file, also how to chat with it."""
     for name in names:
         export = ctx.program.exports[name]
         if (path := ctx.base / export.path).exists():

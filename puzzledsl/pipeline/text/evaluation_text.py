@@ -43,7 +43,7 @@ BESIDE = ("checkpoint_bytes", "kl")
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return tables in plain text: figures by model, then the accuracy that each child keeps."""
+    """Return tables in plain text: figures by model, the accuracy that each child keeps, then an engine's own files."""
     blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
     return "\n\n".join(filter(None, [*blocks, ladder_text(evaluation)]))
 

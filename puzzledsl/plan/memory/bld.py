@@ -243,7 +243,7 @@ class WorkerPlan:
 
     @property
     def host_bytes(self) -> int:
-        """Bytes of the host: the best weights so far, a copy of them and of the state that is being saved, and a batch, twice."""
+        """Bytes of the host: initial and best weights, a copy of the weights and moments for saving them, and a batch, twice."""
         batch = self.jobs[0].batch * self.jobs[0].context * self.shape.hidden * self.device.number_bytes
         kept = KEPT * sum(weights_of(job) for job in self.jobs if is_trained(job, self.shape))
         return kept + self.training(0)["weights and moments"] + 2 * batch

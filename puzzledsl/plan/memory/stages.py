@@ -51,7 +51,7 @@ SHARD_BYTES = 5 << 30
 
 
 def layer_params(shape: Shape) -> list[int]:
-    """Return the weights of each of the parent's layers."""
+    """Return the number of weights of each of the parent's layers."""
     return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
 
 

@@ -1,7 +1,7 @@
 """Strip of a child: one column per layer, with cells for attention and FFN, its time and its score below.
 
-Kind and shade of a sub-block in the strip: darker for a larger share of the parent's, in weights and bits. Shades also
-differ in grey.
+Kind and shade of a sub-block in the strip: darker for a larger share of the parent's, in weights, bits and window.
+Shades also differ in grey.
 """
 
 import math

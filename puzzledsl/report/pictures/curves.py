@@ -59,7 +59,7 @@ leave the other points on one line."""
 class Point:
     """Point of a picture: position (0 to 1, y upwards) and figures.
 
-    `name`: of a search, empty for a point of the curve. `side`: the side of the point on which the name stands.
+    `name`: of a search, file or model; empty for a point without one. `side`: the side of the point on which the name stands.
     """
 
     x: float
@@ -83,7 +83,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Measured points beside a curve. `kind`: a word for the style."""
+    """Further points beside a curve, measured or simulated. `kind`: a word for the style."""
 
     label: str
     kind: Literal["best", "optimum", "rule"]
@@ -95,9 +95,9 @@ Tick = tuple[float, str]  # a mark of an axis: 0 to 1, and its text
 
 @dataclass(frozen=True)
 class Curve:
-    """Frontier with at least two feasible points. `infeasible` counts the others.
+    """Picture of a frontier, of an engine's files or of traffic. `infeasible`: number of a frontier's points without a child.
 
-    `searches` stand beside the curve, not on it. `notes`: sentences below it. `is_log`: the y axis is logarithmic.
+    `searches`: named points, which stand beside the curve. `notes`: sentences below it. `is_log`: the y axis is logarithmic.
     """
 
     name: str

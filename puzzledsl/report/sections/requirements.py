@@ -128,7 +128,7 @@ class Line:
 
 
 def requirement_lines(subject: Subject) -> list[Line]:
-    """Every requirement of the search, in order; the instances of one `for` are one line."""
+    """Every requirement of the search, in order, or none without a child; the instances of one `for` are one line."""
     if subject.best is None:
         return []
     return lines_of(subject, subject.search.requirements, subject.best, measured=True)
@@ -247,7 +247,7 @@ def _merged(lines: list[Line]) -> list[Line]:
 
 
 def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) -> float | None:
-    """Return the value of an expression for a solution, or the parent (None); None if a table that it needs does not exist."""
+    """Return the value of an expression for a solution, or the parent (None); None if a figure that it needs is not known."""
     total = float(linear.constant)
     for weighted in linear.terms:
         value = _term(subject, weighted.term, solution)

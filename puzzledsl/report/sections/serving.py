@@ -70,7 +70,7 @@ TrafficRow = tuple[str, str, float, dict[str, float]]
 
 @dataclass(frozen=True)
 class TrafficTable:
-    """One scenario: its picture, and a row for each model at the rate that the program says, and for each measured run."""
+    """One scenario: its picture, and each model at the rate that the program says, and each measured run with its simulation."""
 
     scenario: Scenario
     traffic: Traffic

@@ -226,7 +226,7 @@ class ModelWriter:
         return [helper]
 
     def _between_two(self, first: int, own: int, second: int, other: int, least: int, most: int) -> None:
-        """Constrain the sum of two layers' numbers by thresholds, a tight relaxation: x >= v implies y <= most - v."""
+        """Constrain the sum of two layers' numbers by thresholds (a tight linear relaxation): x >= v implies y <= most - v."""
         values, others = self.pool.by_value(own), self.pool.by_value(other)
 
         def threshold(few: list[int], many: list[int]) -> None:

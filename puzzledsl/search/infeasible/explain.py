@@ -211,7 +211,7 @@ ALL = Fraction(1)  # size of the step that drops a requirement
 class Step:
     """A statement whose bound moves to the best value that is reachable; or that is dropped (`written` is None).
 
-    `size`: relative move of the bound. `proven`: no better value would be written differently. `model`: answer that has it.
+    `size`: relative move of the bound. `proven`: a better value, if any, is written the same. `model`: answer that has the value.
     """
 
     size: Fraction

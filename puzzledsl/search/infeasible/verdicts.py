@@ -162,7 +162,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
 
 
 def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
-    """Round up (`upwards`) or down to `digits` significant digits; `strict`: to another number even if it is so short already."""
+    """Round up (`upwards`) or down to `digits` significant digits; `strict`: to the next one if it is that short already."""
     if value == 0 and not strict:
         return Fraction(0)
     power = digits - 1 - (math.floor(math.log10(abs(float(value)))) if value else 0)

@@ -285,7 +285,7 @@ def precision(problem: Problem, prices: Floats) -> tuple[Ints, Mask]:
 
 
 def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
-    """Return prices [rows] that nearly maximise the bound, in units of the problem's integers. `guess`: prices to start from."""
+    """Return prices [rows], in the problem's integers, that nearly maximise the bound without formulas, from prices `guess`."""
     if not problem.rows:
         return np.zeros(0)
     relaxation, units = scaled_of(problem)

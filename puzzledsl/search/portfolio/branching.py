@@ -126,7 +126,7 @@ class LabelSetting:
             self.reach = max(1, min(-(-at // bound.scale), ledger.top - bound.value))
 
     def run(self, labels: int) -> bool:
-        """Extend about `labels` more labels. Return True if the ledger's answer is then proven."""
+        """Extend about `labels` more labels. Return True if the ledger's answer, or that there is none, is then proven."""
         ledger = self.ledger
         # another engine's bound is far beyond the sweep in progress: sweeps from the root's bound are hopeless
         self.usable &= self.sweep is None or self.most + self.reach >= ledger.lower
@@ -157,7 +157,7 @@ class LabelSetting:
         return used
 
     def _ended(self) -> bool:
-        """Return True if a finished sweep proves the answer; else increase the reach of the next one."""
+        """Return True if a finished sweep proves the answer, or that there is none; else increase the reach of the next one."""
         ledger = self.ledger
         if ledger.value is not None and ledger.value <= self.most:
             ledger.raise_lower(ledger.value, SWEEPS)
@@ -244,7 +244,7 @@ class Branching:
         self._put(_Node(problem, np.arange(len(problem.columns)), bound), bound.value)
 
     def run(self, labels: int) -> bool:
-        """Process nodes for work worth `labels` labels. Return True if the ledger's answer is then proven."""
+        """Process nodes for work worth `labels` labels. Return True if the ledger's answer, or that there is none, is proven."""
         ledger = self.ledger
         while self.usable and self.waiting and labels > 0 and ledger.effort.left_s > 0:
             bound, _, node = heapq.heappop(self.waiting)
@@ -306,7 +306,7 @@ class Branching:
 
 
 def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:
-    """Return masks of columns for two halves, by use, of the classes of the layer where cheap paths differ most; else None."""
+    """Halve by use the classes of the layer where cheap paths differ most. Return masks of columns; None if none has two."""
     paths = paths_of(problem)
     if paths is None:
         return None

@@ -98,7 +98,7 @@ def _mark(problem: instance.Problem, statement: Ints, number: int, part: int) ->
 
 
 def by_cases(ledger: Ledger, cases: Cases, solve: Solve) -> bool:
-    """Solve cases by `solve` until no other can be better. Return True if the ledger's answer is then proven."""
+    """Solve cases by `solve` until no other can be better. Return True if the ledger's answer, or that none exists, is proven."""
     problem = ledger.problem
     lower = np.full(len(cases.cases), ledger.lower, dtype=np.int64)
     for factor in FIRST_PRICES:
@@ -275,7 +275,7 @@ class Portfolio:
             turn *= GROWTH
 
     def cpsat(self, effort: instance.Effort) -> bool:
-        """Run CP-SAT on the columns that the bound leaves. Return True if the ledger's answer is then proven."""
+        """Run CP-SAT on the columns that the bound leaves. Return True if the ledger's answer, or that none exists, is proven."""
         ledger, known = self.ledger, self.ledger.value
         if known is None or ledger.lower < known:
             found = self._better(effort)
@@ -290,7 +290,7 @@ class Portfolio:
         return ledger.value is None or ledger.close_enough()
 
     def _better(self, effort: instance.Effort) -> instance.Outcome:
-        """Search by CP-SAT for an answer as good as the best or better; if canonical, another one, which is easier to refute."""
+        """Search by CP-SAT for an answer as good as the known one or better; if canonical, another, which is easier to refute."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):

@@ -1,6 +1,6 @@
 """Columns of a multiple-choice knapsack: one for each pair of attention and FFN that a layer may have.
 
-Where the ends of the model have a choice, they are one more layer behind the last, with a column for each embedding and head.
+Where the ends of the model have a choice, they are one more layer behind the last, with a column for each pair of both.
 
 The measured score of a run of dropped layers telescopes: with S(first, k) the score of the k layers from `first` on, the k-th
 layer of a run adds S(first, k) - S(first, k - 1). So a dropped layer has one column for each position that it may have in a run,
@@ -57,7 +57,7 @@ class Columns:
         return cls(pairs, place, np.cumsum([0, *sizes]), np.zeros(len(place), dtype=np.int64))
 
     def with_positions(self, period: int, dropped: Sequence[LayerAssignment | None]) -> Columns:
-        """Return columns with one for each position in a run that a layer's `dropped` choice may have; unchanged if no runs."""
+        """Return these columns, a `dropped` choice's once for each position in a run; unchanged without runs of two or more."""
         place, position, start = list[int](), list[int](), [0]
         length = longest = 0
         for pairs, gone in zip(self.pairs, dropped, strict=True):

@@ -98,7 +98,7 @@ class Diagram:
 def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
 ) -> Diagram | None:
-    """Build the diagram of formulas, in the layers' own order or one with few open formulas.
+    """Build the diagram of formulas, with the layers in their own order or in one with few open (begun, not finished) formulas.
 
     After the deadline (monotonic clock), or if WORK (QUICK if `quick`) is not enough, returns None, or, if there are runs of
     dropped layers, a diagram of these alone.
@@ -384,7 +384,7 @@ class Paths:
         return np.asarray(np.minimum.reduceat(values[:, self.ordered], self.first, axis=1))
 
     def to_end(self, least: Values) -> list[Values]:
-        """Return the least value to the end from each state, [stages][V][S + 1]; at DEAD (-1), it is NEVER."""
+        """Return the least value to the end from each state, [stages + 1][V][S + 1]; at DEAD (-1), it is NEVER or infinite."""
         never = _never(least)
         after = np.full((len(least), 2), never, dtype=least.dtype)
         after[:, 0] = 0
@@ -399,7 +399,7 @@ class Paths:
         return found[::-1]
 
     def slacks(self, values: Values) -> tuple[Values, Values]:
-        """Return the least sum of an answer, [V], and how much more those with each column have, [V][columns]."""
+        """Return the least sum of an answer, [V], and how much larger the least sum with each column is, [V][columns]."""
         least = self.least(values)
         to_end, each = self.to_end(least), self.columns.least(values)
         slack = values - np.repeat(each, self.columns.sizes, axis=1)

@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Conversion of a latency to an objective in tokens per second: `value = factor * tokens / latency + constant`."""
+    """Conversion of a latency to tokens (under traffic: requests) per second: `value = factor * tokens / latency + constant`."""
 
     factor: Fraction
     tokens: int
@@ -173,7 +173,7 @@ class Problem:
         return Row(f"{apart} apart", same, self.columns.layers - apart)
 
     def is_feasible(self, chosen: Ints) -> bool:
-        """True if the chosen columns satisfy every row and formula."""
+        """True if the chosen columns satisfy every row and formula, with consecutive positions in runs of dropped layers."""
         within = bool((self.matrix[:, chosen].sum(axis=1) <= self.limits).all())
         return within and bool(self.meeting_formulas(chosen[None, :])[0])
 
@@ -190,7 +190,7 @@ class Problem:
         return tuple(self.columns.pairs[layer][place] for layer, place in places)
 
     def indices(self, layers: Sequence[Assignment]) -> Ints | None:
-        """Return the columns of a model; None if a layer has no column for its assignment."""
+        """Return the columns of a model; None if a layer has no column for its assignment at its position in a run."""
         found = [*map(self.columns.having, count(), layers)]
         if not all(found):
             return None
@@ -245,13 +245,13 @@ class Outcome:
 
     @property
     def infeasible(self) -> bool:
-        """True if the problem is proven to have no answer."""
+        """True if it is proven that no answer exists within the limit on the sum."""
         return self.proven and self.chosen is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presolved:
-    """A problem without the columns that its formulas rule out. `origin[column]`: the column's number in the given problem."""
+    """A problem without the columns that its diagram rules out. `origin[column]`: the column's number in the given problem."""
 
     problem: Problem
     origin: Ints
@@ -269,7 +269,7 @@ def is_unfinished(diagram: Diagram | None) -> bool:
 
 
 def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
-    """Return the problem without columns that formulas exclude, and a diagram if built in time; None if they cannot be met."""
+    """Return the problem without columns that formulas exclude, and a diagram if built in time; None if no answer meets them."""
     origin = np.arange(len(problem.columns))
     if not problem.formulas and not problem.columns.period:
         return Presolved(problem, origin)

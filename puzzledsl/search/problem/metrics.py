@@ -94,7 +94,7 @@ class Child:
                 assert_never(term)
 
     def bound_of(self, requirement: nodes.LinearRequirement) -> Fraction:
-        """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batch."""
+        """Return the right-hand side of a requirement: its bound, or its ratio times the value of `parent()`."""
         relative = requirement.parent_ratio is not None
         return requirement.limit * (self.parent().linear(requirement.left) if relative else 1)
 
@@ -123,7 +123,7 @@ class Child:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
-    """Return every scenario's batch (the child's, else the largest that fits) and all other metrics in base units."""
+    """Return scenarios' batches (the child's, else the largest that fits or the first) and other known metrics in base units."""
     tables = child.tables
     batches, metrics = dict(child.batches), {"params": child.term(nodes.ParamsTerm())}
     for name, candidates in sorted(tables.costs.scenarios.items()):
@@ -305,7 +305,7 @@ class Coefficients:
         return combined([(1, np.concatenate(found)[self._places])])
 
     def _tables(self, tables: Iterable[nodes.Term]) -> Vector:
-        """Return the sum of tables of different layers: of each column its entry, and 0 outside of all layers."""
+        """Return the sum of tables of different layers: of each column its layer's entry, 0 in layers without a table."""
         found = [table for table in tables if isinstance(table, nodes.TableTerm)]
         scale = math.lcm(*{cell.denominator for table in found for row in table.values for cell in row})
         at = {layer: table for table in found for layer in table.layers}
@@ -371,7 +371,7 @@ class Coefficients:
         return Vector(values, Fraction(1, scale), decimal(tables.scores[score].offset))
 
     def _with_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
-        """Replace dropped layers' scores by what each adds to its run; one beyond a measured part adds its own."""
+        """Replace dropped layers' scores by what each adds to its run: its own score where the run up to it is not measured."""
         columns, longest = self.columns, max(length for _, length in measured)
         first = (columns.position == 1).nonzero()[0]
         own = dict(zip(columns.layer_of[first].tolist(), values[first].tolist(), strict=True))

@@ -37,7 +37,7 @@ class Facts(Protocol):
         """The alternatives of each layer."""
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
-        """Return a fact of an alternative."""
+        """Return the number `attribute` of an alternative in a layer, such as its width."""
 
 
 def with_facts(tables: Facts, logic: nodes.Logic) -> nodes.Logic:

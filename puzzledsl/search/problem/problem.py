@@ -56,7 +56,7 @@ class Builder:
 
     @cached_property
     def formulas(self) -> tuple[Formula, ...]:
-        """The requirements on few layers as formulas."""
+        """All logical requirements, and linear ones on few layers or few numbers, as formulas."""
         return tuple(formulas_of(self.tables))
 
     def tokens(self, scenario: str, batch: int) -> int:
@@ -125,7 +125,7 @@ class Builder:
         return other
 
     def for_requirements(self, search: nodes.Search) -> Builder:
-        """Return a builder of `search`, this one with other requirements, without scenarios that only dropped ones mention."""
+        """Return a builder of `search`, with other requirements, without the scenarios that only dropped requirements mention."""
         other = self.for_search(search)
         own = search.model_copy(update={"preferences": self.tables.search.preferences})
         scenarios = tuple(name for name in self.tables.scenarios if name in places_of(own))
@@ -207,7 +207,7 @@ def goal_of(builder: Builder, linear: nodes.Linear, sense: Sense, box: Box) -> G
 
 
 def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
-    """Return (factor, scenario) of an expression `factor * throughput + constant`; None for any other."""
+    """Return (factor, scenario) of an expression `factor * throughput + constant` (or `max_rate`); None for any other."""
     match linear.terms:
         case (
             nodes.WeightedTerm(

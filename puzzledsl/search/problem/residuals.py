@@ -198,7 +198,7 @@ class Residuals:
                 return () if formula == TRUE else (formula,)
 
     def masks(self, formulas: Iterable[int]) -> dict[int, set[int]]:
-        """Return the masks of all atoms of formulas, by layer."""
+        """Return the masks of all atoms of formulas, and of each number in their sums, by layer."""
         found: dict[int, set[int]] = {}
         waiting = [*formulas]
         seen = set(waiting)

@@ -1,4 +1,4 @@
-"""One problem with each of many pins (an alternative fixed in a sub-block): lower bounds, best answers, searches that settle it.
+"""One problem with each of many pins (an alternative fixed in a sub-block): bounds, best answers, searches that settle pins.
 
 If rows are the only constraints, many pins are searched at once (`together`). If there are formulas too, pins are searched one
 after another along the paths of the diagram, at prices that they share. Columns that are in no better answer with the pin are
@@ -146,7 +146,7 @@ class Part:
 
     @property
     def open(self) -> Mask:
-        """Mask of the pins whose optimum is not known."""
+        """Mask of the pins whose optimum is neither known nor proven to be above `most`."""
         return np.asarray(~self.none & (self.lower <= self.most) & (self.lower < self.upper))
 
     def _of_pins(self, values: Floats) -> Floats:

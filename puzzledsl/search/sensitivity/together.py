@@ -22,7 +22,7 @@ MOST_LABELS = 400_000  # labels of one list; with more, its pins are left out
 MOST_PAIRS = 30_000_000  # pairs of labels tried for a layer
 ROUNDING = 1e-10  # tolerance of priced sums, as a share of the largest
 DOMINATED = 0.05  # share of dominated labels below which dominance is not looked for again
-REST = 8  # layers for which it is not
+REST = 8  # layers for which it then is not
 
 
 @dataclass(slots=True, eq=False)

@@ -246,7 +246,7 @@ def difference(after: Standing, root: Standing) -> tuple[float | None, float | N
 
 
 def _figure(value: Fraction) -> float | None:
-    """Return a difference of ranks as a float; None if it is infinite."""
+    """Return a difference of ranks as a float; None if it is plus infinity, a huge negative number if minus."""
     return None if value >= INFINITE / 2 else float(max(value, -INFINITE / 10**200))
 
 
@@ -269,7 +269,7 @@ Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 
 def _moves(search: nodes.Search, group: Group) -> Iterator[tuple[Kind, str, float | None, nodes.Search]]:
-    """Yield (kind, size as text, bound, search) of each move of a statement, then of its drop; bound None if not just one."""
+    """Yield (kind, size as text, bound, search) of each move of a statement, then of its drop; bound None unless one moves."""
     own = [search.requirements[place] for place in group]
     linear = [requirement for requirement in own if isinstance(requirement, nodes.LinearRequirement)]
     if len(linear) == len(own) and all(r.limit or _counts(r) for r in linear):

@@ -59,7 +59,8 @@ test-lowest: $(VENV)/.made ## tests of each layer with the oldest version of eve
 	$(VENV)-lowest/bin/python -m pytest -n auto --dist loadscope -m 'not slow' $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## the slow ones, and all random cases of those that draw some; a few need what `make demo` downloads
-	PZL_CASES=1 $(PYTEST) -m 'slow or more or drawn or hypothesis' $(PYTEST_ARGS)
+	PZL_CASES=1 $(PYTEST) -m '(slow or more or drawn or hypothesis) and not alone' $(PYTEST_ARGS)
+	$(PYTEST) -n 0 -m alone $(PYTEST_ARGS) || test $$? -eq 5 # none is among those that are asked for
 
 coverage: $(VENV)/.dev ## which branches of the code that never imports torch no test takes, those of all families among them; fails below 95 %
 	PZL_WHOLE=1 $(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)

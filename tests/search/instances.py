@@ -120,7 +120,6 @@ def at(line: int) -> nodes.Where:
 
 
 def alone(term: Term) -> Linear:
-    """An expression of one term."""
     return total((1, term))
 
 

@@ -173,6 +173,7 @@ ASKED = ("--shares", "30%", "--seconds", "45", "--seeds", "3")
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(3000)
 def test_llama_server_takes_what_was_predicted(tmp_path: Path) -> None:
     parent = Path(__file__).parents[2] / "examples" / "smollm2" / "parent"
